@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags and environment of `stargate-reconciler` to Settings; errors to a sentence and an exit code.
+
+The only place of the daemon that reads either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__, logs
+from .daemon import Daemon
+from .errors import ReconcilerError, UserError
+from .settings import Settings, state_home
+
+EPILOG = """exit codes:
+  0  stopped by a signal, or --once with every Operation Succeeded
+  1  the Lease was lost, or --once with an Operation Failed
+  2  wrong flags, kubeconfig, rights or addresses
+  3  --once: something still waits for an object that is missing
+
+Each flag can also be set in the environment: STARGATE_MAX_RUNS=4 is --max-runs 4.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all flags."""
+    parser = argparse.ArgumentParser(
+        prog="stargate-reconciler",
+        description="Watches Operations and runs their playbooks on the Servers they name.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    for group in (_cluster_flags, _datacenter_flags, _run_flags, _election_flags, _log_flags):
+        group(parser)
+    return parser
+
+
+def _cluster_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("cluster")
+    group.add_argument("--kubeconfig", help="kubeconfig file (default: $KUBECONFIG, the pod's own, ~/.kube/config)")
+    group.add_argument("--context", help="context in the kubeconfig")
+    group.add_argument("--namespace", action="append", metavar="NS", help="serve only this namespace; repeatable")
+    group.add_argument("--provider", action="append", metavar="NAME", help="serve only Servers of it; repeatable")
+    group.add_argument("--once", action="store_true", help="do what there is to do, then exit")
+    group.add_argument("--dry-run", action="store_true", help="print what would be done now, then exit")
+
+
+def _datacenter_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("datacenter API")
+    urls = "[NAME=]URL of a datacenter's API; NAME is a namespace or what the annotation stargate.io/datacenter names"
+    group.add_argument("--dc-api-url", action="append", metavar="[NAME=]URL", help=f"{urls}; repeatable")
+    group.add_argument("--dc-api-token-file", action="append", metavar="[NAME=]PATH", help="file with a bearer token")
+    group.add_argument("--dc-api-ca-file", action="append", metavar="[NAME=]PATH", help="CA certificate in PEM")
+
+
+def _run_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    group = parser.add_argument_group("runs")
+    group.add_argument(
+        "--operations-dir",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="more operations: DIR/<name>.yml; repeatable",
+    )
+    group.add_argument(
+        "--runs-dir", type=Path, metavar="DIR", help=f"run directories (default: {state_home() / 'runs'})"
+    )
+    group.add_argument(
+        "--max-runs", type=_count, default=usual.max_runs, help="ansible processes at once (%(default)s)"
+    )
+    group.add_argument(
+        "--max-hosts-per-run", type=_count, default=usual.max_hosts_per_run, help="hosts in one process (%(default)s)"
+    )
+    group.add_argument("--forks", type=int, default=0, help="hosts served at once in a run (0: by cores and waiting)")
+    group.add_argument("--workers", type=_count, default=usual.workers, help="Servers looked at at once (%(default)s)")
+    group.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=usual.drain_seconds,
+        help="on SIGTERM, time for runs to end (%(default)s)",
+    )
+    group.add_argument(
+        "--default-deadline-seconds",
+        type=float,
+        default=usual.default_deadline,
+        help="for Operations without activeDeadlineSeconds (%(default)s)",
+    )
+    group.add_argument(
+        "--retry-seconds", type=float, default=usual.retry_base, help="back-off before the first retry (%(default)s)"
+    )
+
+
+def _election_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    group = parser.add_argument_group("leader election")
+    group.add_argument(
+        "--leader-elect", action=argparse.BooleanOptionalAction, default=True, help="act only while holding a Lease"
+    )
+    group.add_argument("--lease-namespace", default=usual.lease_namespace, help="namespace of the Lease (%(default)s)")
+    group.add_argument("--lease-name", default=usual.lease_name, help="name of the Lease (%(default)s)")
+    group.add_argument("--lease-seconds", type=float, default=usual.lease_duration, help="its length (%(default)s)")
+
+
+def _log_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    group = parser.add_argument_group("sockets and log")
+    group.add_argument(
+        "--metrics-bind-address", default=usual.metrics_address, help="HOST:PORT, 0 is off (%(default)s)"
+    )
+    group.add_argument(
+        "--health-probe-bind-address", default=usual.health_address, help="HOST:PORT, 0 is off (%(default)s)"
+    )
+    group.add_argument("--log-format", choices=("auto", "human", "json"), default="auto", help="(%(default)s)")
+    group.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(%(default)s)"
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def with_environment(parser: argparse.ArgumentParser, environment: dict[str, str]) -> None:
+    """Let STARGATE_<FLAG> set the default of each flag that takes one value; a wrong one is refused like a flag."""
+    for action in parser._actions:
+        text = environment.get(f"STARGATE_{action.dest.upper()}")
+        if text is None or action.dest in ("help", "version"):
+            continue
+        if isinstance(action, argparse._AppendAction):
+            action.default = [action.type(t) if callable(action.type) else t for t in text.split(",")]
+        elif action.nargs == 0:
+            action.default = text.lower() in ("1", "true", "yes", "on")
+        else:
+            action.default = text
+
+
+def endpoints(urls: Sequence[str], tokens: Sequence[str], cas: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the datacenters by name (`*` for the one without a name) from the three repeatable flags.
+
+    Raises UserError for an URL that is none, and for a token or CA of a name that has no URL.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for text in urls:
+        name, url = _named(text)
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"--dc-api-url {text}: '{url}' is no http:// or https:// URL.")
+        found[name] = {"url": url.rstrip("/")}
+    for flag, key, texts in (("token", "token_file", tokens), ("ca", "ca_file", cas)):
+        for text in texts:
+            name, path = _named(text)
+            if name not in found:
+                raise UserError(f"--dc-api-{flag}-file {text}: there is no --dc-api-url for '{name}'.")
+            if not Path(path).is_file():
+                raise UserError(f"--dc-api-{flag}-file {text}: the file {path} does not exist.")
+            found[name][key] = str(Path(path).resolve())
+    return found
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, rest = text.partition("=")
+    if equals and "/" not in name and ":" not in name:
+        return name, rest
+    return "*", text
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Return the Settings of parsed flags. Raises UserError."""
+    lease = arguments.lease_seconds
+    urls, tokens, cas = (getattr(arguments, f"dc_api_{part}") or [] for part in ("url", "token_file", "ca_file"))
+    return Settings(
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        namespaces=tuple(arguments.namespace or ()),
+        providers=tuple(arguments.provider or ()),
+        operations_dirs=tuple(arguments.operations_dir or ()),
+        runs_dir=(arguments.runs_dir or state_home() / "runs").resolve(),
+        datacenters=endpoints(urls, tokens, cas),
+        identity=f"{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}",
+        lease_namespace=arguments.lease_namespace,
+        lease_name=arguments.lease_name,
+        lease_duration=lease,
+        renew_deadline=lease * 2 / 3,
+        renew_period=max(0.2, lease / 7.5),
+        leader_elect=arguments.leader_elect,
+        workers=arguments.workers,
+        max_runs=arguments.max_runs,
+        max_hosts_per_run=arguments.max_hosts_per_run,
+        forks=arguments.forks,
+        default_deadline=arguments.default_deadline_seconds,
+        drain_seconds=arguments.drain_seconds,
+        retry_base=arguments.retry_seconds,
+        metrics_address=arguments.metrics_bind_address,
+        health_address=arguments.health_probe_bind_address,
+        once=arguments.once,
+        dry_run=arguments.dry_run,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns the exit code that `--help` lists."""
+    parser = build_parser()
+    with_environment(parser, dict(os.environ))
+    parsed = parser.parse_args(arguments)
+    logs.configure(parsed.log_level, parsed.log_format)
+    try:
+        return Daemon(settings_from(parsed)).run()
+    except ReconcilerError as error:
+        print(f"stargate-reconciler: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

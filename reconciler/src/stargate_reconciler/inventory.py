@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of one run: a snapshot of the CRs, the inventory source that names it, SSH configuration and keys.
+
+Secrets go to a private directory on tmpfs that lives as long as the run. How a Server becomes a host is not known
+here: that is `_server.py` of the collection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
+from .model import Job, Object
+
+TMPFS = (Path("/dev/shm"), Path("/run/user") / str(os.getuid()))
+PREFIX = "sg-"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run finds its things. `private` holds keys and sockets and goes first."""
+
+    directory: Path
+    private: Path
+    inventory: Path
+    pidfile: Path
+    known_hosts: Path
+
+    def remove_private(self) -> None:
+        """Remove keys, sockets and host keys."""
+        shutil.rmtree(self.private, ignore_errors=True)
+
+
+def private_directory() -> Path:
+    """Make a directory on tmpfs that only this user can enter; names this process so that leftovers can be told."""
+    for base in TMPFS:
+        if base.is_dir() and os.access(base, os.W_OK):
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            break
+    else:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    (path / "owner").write_text(_identity(os.getpid()), encoding="ascii")
+    return path
+
+
+def _identity(pid: int) -> str:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{pid} {fields[19]}"
+
+
+def sweep_private() -> int:
+    """Remove private directories of this user whose process is gone; returns how many."""
+    removed = 0
+    for base in TMPFS:
+        for path in base.glob(f"{PREFIX}*") if base.is_dir() else ():
+            try:
+                owner = (path / "owner").read_text(encoding="ascii")
+                mine = path.stat().st_uid == os.getuid()
+            except OSError:
+                continue
+            if mine and _identity(int(owner.split()[0] or 0)) != owner:
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
+    return removed
+
+
+def sweep_runs(runs: Path, *, keep: int, seconds: float, size: int, live: Sequence[str] = ()) -> int:
+    """Remove the oldest run directories beyond `keep`, `seconds` of age or `size` bytes; returns how many."""
+    found = sorted((p for p in runs.glob("*") if p.is_dir() and p.name not in live), key=_modified, reverse=True)
+    removed, total = 0, 0
+    for index, path in enumerate(found):
+        total += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        if index >= keep or total > size or time.time() - _modified(path) > seconds:
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def operation_facts(job: Job) -> Object:
+    """Return what a playbook may know of its Operation: `stargate_operation`."""
+    operation = job.operation
+    suffix = f"-{operation.failures}" if operation.failures else ""
+    return {
+        "name": operation.name,
+        "uid": operation.uid,
+        "operation": operation.act,
+        "attempt": operation.attempts + 1,
+        "failures": operation.failures,
+        "request_id": f"{operation.uid}{suffix}",
+    }
+
+
+def snapshot(
+    jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]], ssh: Mapping[str, Object], ssh_config: str
+) -> Object:
+    """Return the snapshot that the inventory plugin reads instead of the cluster: a run makes no list of its own."""
+    profiles = {job.profile.name: job.profile.raw for job in jobs if job.profile}
+    return {
+        "servers": [job.server.raw for job in jobs],
+        "profiles": list(profiles.values()),
+        "operations": {f"{job.server.namespace}/{job.server.name}": operation_facts(job) for job in jobs},
+        "profile_of": {f"{j.server.namespace}/{j.server.name}": j.profile.name for j in jobs if j.profile},
+        "datacenters": {name: dict(endpoint) for name, endpoint in datacenters.items()},
+        "ssh": dict(ssh),
+        "ssh_config": ssh_config,
+    }
+
+
+def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]]) -> RunFiles:
+    """Write the files of a run; raises ValueError when an address is unfit, OSError when the disk is."""
+    directory = runs / run_id
+    directory.mkdir(mode=0o700, parents=True)
+    (directory / "project").mkdir()
+    private = private_directory()
+    files = RunFiles(
+        directory=directory,
+        private=private,
+        inventory=directory / "servers.stargate.yml",
+        pidfile=directory / "guard.pid",
+        known_hosts=private / "known_hosts",
+    )
+    ssh = {f"{job.server.namespace}/{job.server.name}": _ssh_of(job, private) for job in jobs}
+    config = private / "ssh_config"
+    _write(config, _server.ssh_config(_ssh_hosts(jobs, ssh, files)))
+    _write(files.known_hosts, "".join(f"{line}\n" for line in _pinned(jobs)))
+    content = snapshot(jobs, datacenters, ssh, str(config))
+    _write(directory / "snapshot.json", json.dumps(content))
+    source = {"plugin": "stargate.core.servers", "snapshot": str(directory / "snapshot.json")}
+    _write(files.inventory, json.dumps(source))
+    return files
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _ssh_of(job: Job, private: Path) -> Object:
+    if job.credentials is None:
+        return {}
+    name = f"key-{job.profile.secret if job.profile else 'default'}"
+    path = private / name
+    if not path.exists():
+        _write(path, job.credentials.private_key.rstrip("\n") + "\n")
+    user = {"user": job.credentials.username} if job.credentials.username else {}
+    return {"private_key_file": str(path), **user}
+
+
+def _ssh_hosts(jobs: Sequence[Job], ssh: Mapping[str, Object], files: RunFiles) -> list[Object]:
+    return [
+        {
+            "server": job.server.raw,
+            "profile": job.profile.raw if job.profile else None,
+            "known_hosts": str(files.known_hosts),
+            "control_path": str(files.private / "cm-%C"),
+            **ssh[f"{job.server.namespace}/{job.server.name}"],
+        }
+        for job in jobs
+    ]
+
+
+def _pinned(jobs: Sequence[Job]) -> list[str]:
+    lines: list[str] = []
+    for job in jobs:
+        for part in ("spec", "status"):
+            keys: Any = (job.server.raw.get(part) or {}).get("sshHostKeys")
+            lines += [key for key in keys or () if isinstance(key, str) and "\n" not in key and key not in lines]
+    return lines

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What should happen now, for one Server: a pure function from what is known to a list of decisions.
+
+Nothing is read, written or started here, and time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
+from . import rules
+from .model import Credentials, Job, Operation, Outcome, Phase, Profile, Result, Server, ServerKey
+
+NEEDS_PROFILE = frozenset({"repave"})
+"""Operations that cannot do anything without a ProvisioningProfile."""
+
+NEEDS_DATACENTER = frozenset({"repave", "reboot"})
+"""Operations that go to the datacenter API when the Server's strategy is dcApi."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run, or a place in the next batch, that an Operation now has."""
+
+    operation: Operation
+    run_id: str = ""
+    stage: str = ""
+    job_id: str = ""
+    stopping: str = ""
+    result: Result | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that decisions depend on."""
+
+    playbooks: Mapping[str, str]
+    datacenters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    default_deadline: float = 3600.0
+    retry_base: float = 10.0
+    retry_cap: float = 300.0
+
+
+@dataclass(frozen=True)
+class World:
+    """All that is known of one Server at one moment."""
+
+    key: ServerKey
+    server: Server | None
+    operations: Sequence[Operation]
+    profiles: Mapping[str, Profile]
+    secrets: Mapping[str, Credentials | None]
+    live: Mapping[str, Live]
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Start:
+    """Put the job into the next batch."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Keep it Pending and say why; look again after `recheck` seconds, or when something changes (None)."""
+
+    operation: Operation
+    reason: str
+    message: str
+    recheck: float | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """Write the final phase. `touched` says whether a machine may have been changed."""
+
+    operation: Operation
+    result: Result
+    touched: bool
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A failed attempt that is followed by another one after `delay` seconds."""
+
+    operation: Operation
+    result: Result
+    delay: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stop the live run of this Operation and remember why."""
+
+    operation: Operation
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Show the step that the live run is at."""
+
+    operation: Operation
+    stage: str
+    job_id: str = ""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The run was interrupted through no fault of the Operation: it goes on in another run."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Unlock:
+    """The Server's lock names an Operation that holds it no more."""
+
+    server: Server
+    holder: Operation | None
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Delete a finished Operation whose time to live has passed."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """Look again after `after` seconds."""
+
+    after: float
+
+
+@dataclass(frozen=True)
+class NoteEdit:
+    """Say in an Event that an edit of the spec after the start is ignored."""
+
+    operation: Operation
+
+
+Decision = Start | Wait | End | Retry | Resume | Stop | Stage | Unlock | Forget | Recheck | NoteEdit
+
+
+def profile_name(operation: Operation, server: Server | None) -> str:
+    """Return the name of the Profile that applies: the Operation's, else the Server's, else empty."""
+    return operation.profile or (server.profile if server else "")
+
+
+def head(operations: Iterable[Operation], holder: str) -> Operation | None:
+    """Return the Operation whose turn it is: one already begun or holding the lock, else the oldest unfinished one."""
+    waiting = [operation for operation in operations if not operation.phase.is_final]
+    return min(
+        waiting,
+        key=lambda o: (o.phase is not Phase.RUNNING and not o.attempts, o.name != holder, o.created, o.name),
+        default=None,
+    )
+
+
+def secret_names(world_server: Server | None, operation: Operation | None, profiles: Mapping[str, Profile]) -> set[str]:
+    """Return the names of the Secrets that have to be read before `decisions` can tell about `operation`."""
+    if operation is None or world_server is None:
+        return set()
+    profile = profiles.get(profile_name(operation, world_server))
+    return {profile.secret} if profile and profile.secret else set()
+
+
+def decisions(world: World, policy: Policy) -> list[Decision]:
+    """Return what should happen now for one Server, in the order in which it should be done."""
+    found: list[Decision] = []
+    unfinished = [o for o in world.operations if not o.phase.is_final]
+    turn = head(unfinished, world.server.active_operation if world.server else "")
+    found += _of_vanished(world)
+    found += _of_finished(world)
+    if turn is not None:
+        found += _of_head(world, policy, turn)
+    for operation in unfinished:
+        if operation is not turn:
+            found += _of_waiting(operation, turn)
+    return found
+
+
+def _of_vanished(world: World) -> list[Decision]:
+    known = {operation.uid for operation in world.operations}
+    gone = [live for uid, live in world.live.items() if uid not in known]
+    found: list[Decision] = []
+    for live in gone:
+        if live.result is not None:
+            found.append(End(live.operation, _of_deleted(live.result), touched=bool(live.run_id)))
+        elif not live.stopping:
+            found.append(Stop(live.operation, "Deleted"))
+    server = world.server
+    if server and server.active_operation and not gone:
+        holder = next((o for o in world.operations if o.name == server.active_operation), None)
+        if holder is None or holder.phase.is_final:
+            found.append(Unlock(server, holder))
+    return found
+
+
+def _of_deleted(result: Result) -> Result:
+    if result.outcome is Outcome.SUCCEEDED:
+        return result
+    message = "The Operation was deleted while it ran and was stopped; the machine may be half done. Apply a new one."
+    return _refusal("Deleted", message)
+
+
+def _of_finished(world: World) -> list[Decision]:
+    found: list[Decision] = []
+    for operation in world.operations:
+        ttl = operation.seconds("ttlSecondsAfterFinished")
+        ended = operation.time("completionTime")
+        if not operation.phase.is_final or ttl is None or ended is None:
+            continue
+        left = (ended + timedelta(seconds=ttl) - world.now).total_seconds()
+        found.append(Forget(operation) if left <= 0 else Recheck(left))
+    return found
+
+
+def _of_waiting(operation: Operation, turn: Operation | None) -> list[Decision]:
+    if operation.cancel:
+        return [End(operation, _refusal("Cancelled", "Cancelled before it started."), touched=False)]
+    before = turn.name if turn else ""
+    message = f"Waits for Operation {before} to end on Server {operation.server}."
+    return [Wait(operation, "ServerBusy", message)]
+
+
+def _refusal(reason: str, message: str) -> Result:
+    return Result(Outcome.FAILED, reason=reason, message=message, retryable=False)
+
+
+def _of_head(world: World, policy: Policy, operation: Operation) -> list[Decision]:
+    live = world.live.get(operation.uid)
+    notes: list[Decision] = [NoteEdit(operation)] if operation.edited else []
+    if live is not None and live.result is not None:
+        return [*notes, _after(operation, live, policy)]
+    if live is not None:
+        return notes + _of_live(world, policy, operation, live)
+    return notes + _of_idle(world, policy, operation)
+
+
+def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
+    result = live.result or Result(Outcome.EMPTY)
+    if live.stopping in ("Cancelled", "DeadlineExceeded") and result.outcome is not Outcome.SUCCEEDED:
+        return End(operation, _stopped(operation, live), touched=bool(live.run_id))
+    if result.outcome is Outcome.INTERRUPTED:
+        return Resume(operation)
+    if result.outcome is Outcome.SUCCEEDED or not result.retryable or operation.failures >= operation.retry_limit:
+        return End(operation, result, touched=True)
+    delay = min(policy.retry_cap, policy.retry_base * 2.0**operation.failures)
+    return Retry(operation, result, delay)
+
+
+def _stopped(operation: Operation, live: Live) -> Result:
+    at = f" at '{live.stage}'" if live.stage else ""
+    if live.stopping == "Cancelled":
+        message = (
+            f"Cancelled{at}: the run was stopped and the machine may be half done. Apply a new Operation to mend it."
+        )
+    else:
+        message = (
+            f"Ran longer than its activeDeadlineSeconds and was stopped{at}. Apply a new Operation, with more time."
+        )
+    return _refusal(live.stopping, message)
+
+
+def _of_live(world: World, policy: Policy, operation: Operation, live: Live) -> list[Decision]:
+    if live.stopping:
+        return []
+    if operation.cancel:
+        return [Stop(operation, "Cancelled")]
+    found: list[Decision] = []
+    left = _seconds_left(operation, policy, world.now)
+    if left is not None and left <= 0:
+        return [Stop(operation, "DeadlineExceeded")]
+    if left is not None:
+        found.append(Recheck(left))
+    shown = operation.status.get("stage"), operation.status.get("dcJobID") or ""
+    if live.stage and (live.stage, live.job_id or shown[1]) != shown and operation.phase is Phase.RUNNING:
+        found.append(Stage(operation, live.stage, live.job_id))
+    return found
+
+
+def _seconds_left(operation: Operation, policy: Policy, now: datetime) -> float | None:
+    limit = operation.seconds("activeDeadlineSeconds")
+    started = operation.time("startTime")
+    if started is None:
+        return None
+    return (started + timedelta(seconds=limit or policy.default_deadline) - now).total_seconds()
+
+
+def _of_idle(world: World, policy: Policy, operation: Operation) -> list[Decision]:
+    if operation.cancel:
+        return [End(operation, _refusal("Cancelled", "Cancelled before it ran."), touched=operation.attempts > 0)]
+    left = _seconds_left(operation, policy, world.now)
+    if left is not None and left <= 0:
+        message = "Did not end within its activeDeadlineSeconds. Apply a new Operation, with more time."
+        return [End(operation, _refusal("DeadlineExceeded", message), touched=operation.attempts > 0)]
+    again = operation.time("retryAfter")
+    if again is not None and again > world.now and operation.phase is Phase.PENDING:
+        return [Recheck((again - world.now).total_seconds())]
+    for check in (_mistake, _missing):
+        found = check(world, policy, operation)
+        if found:
+            return found
+    return [Start(_job(world, policy, operation))]
+
+
+def _job(world: World, policy: Policy, operation: Operation) -> Job:
+    assert world.server is not None
+    profile = world.profiles.get(profile_name(operation, world.server))
+    credentials = world.secrets.get(profile.secret) if profile and profile.secret else None
+    return Job(operation, world.server, profile, policy.playbooks[operation.act], credentials)
+
+
+def _mistake(world: World, policy: Policy, operation: Operation) -> list[Decision]:
+    """Return the End for what no waiting can mend: an unknown operation, or a value that must not reach a run."""
+    broken = rules.broken("Operation", operation.raw)
+    if operation.act not in policy.playbooks:
+        known = ", ".join(sorted(policy.playbooks))
+        message = f"Unknown operation '{operation.act}'. Known operations: {known}."
+        return [End(operation, _refusal("UnknownOperation", message), touched=False)]
+    server = world.server
+    profile = world.profiles.get(profile_name(operation, server))
+    if server is not None:
+        broken = [*broken, *rules.broken("Server", server.raw)]
+        broken += _server.problems(server.raw, profile.raw if profile else None)
+        if operation.act in NEEDS_PROFILE and not profile_name(operation, server):
+            broken.append(
+                f"Operation {operation.name} names no ProvisioningProfile and neither does Server {server.name}: "
+                "set spec.provisioningProfileRef.name in a new Operation."
+            )
+    if broken:
+        return [End(operation, _refusal("InvalidSpec", " ".join(broken)), touched=False)]
+    return []
+
+
+def _missing(world: World, policy: Policy, operation: Operation) -> list[Decision]:
+    """Return the Wait, or the End at the deadline, for what is not there yet."""
+    for check in (_missing_server, _missing_profile, _missing_secret, _missing_datacenter):
+        lack = check(world, policy, operation)
+        if lack is not None:
+            return [_wait_or_end(world, policy, operation, *lack)]
+    return []
+
+
+def _wait_or_end(world: World, policy: Policy, operation: Operation, reason: str, message: str) -> Decision:
+    condition = operation.condition("ReferencesResolved")
+    limit = operation.seconds("activeDeadlineSeconds") or policy.default_deadline
+    since = operation.created
+    if condition.get("status") == "False":
+        since = _since(condition, operation.created)
+    left = (since + timedelta(seconds=limit) - world.now).total_seconds()
+    if left <= 0:
+        late = f"{message} It did not appear within {limit:.0f} s."
+        return End(operation, _refusal(reason, late), touched=operation.attempts > 0)
+    recheck = min(left, 5.0) if reason == "SecretNotFound" else left
+    return Wait(operation, reason, message, recheck)
+
+
+def _since(condition: Mapping[str, object], default: datetime) -> datetime:
+    text = condition.get("lastTransitionTime")
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return default
+
+
+Lack = tuple[str, str] | None
+Check = Callable[[World, Policy, Operation], Lack]
+
+
+def _missing_server(world: World, policy: Policy, operation: Operation) -> Lack:
+    if world.server is not None:
+        return None
+    name = operation.server
+    message = f"Server {name} does not exist in namespace {operation.namespace}. Apply it and the Operation goes on."
+    return "ServerNotFound", message
+
+
+def _missing_profile(world: World, policy: Policy, operation: Operation) -> Lack:
+    name = profile_name(operation, world.server)
+    if not name or name in world.profiles:
+        return None
+    message = (
+        f"ProvisioningProfile {name} does not exist in namespace {operation.namespace}. "
+        "Apply it and the Operation goes on."
+    )
+    return "ProfileNotFound", message
+
+
+def _missing_secret(world: World, policy: Policy, operation: Operation) -> Lack:
+    profile = world.profiles.get(profile_name(operation, world.server))
+    if profile is None or not profile.secret or world.secrets.get(profile.secret) is not None:
+        return None
+    message = (
+        f"Secret {profile.secret} with a key privateKey does not exist in namespace {operation.namespace}, "
+        f"or may not be read. ProvisioningProfile {profile.name} names it. Create it and the Operation goes on."
+    )
+    return "SecretNotFound", message
+
+
+def _missing_datacenter(world: World, policy: Policy, operation: Operation) -> Lack:
+    server = world.server
+    if server is None or operation.act not in NEEDS_DATACENTER:
+        return None
+    profile = world.profiles.get(profile_name(operation, server))
+    raw_profile = profile.raw if profile else None
+    if _server.strategy(server.raw, raw_profile, policy.datacenters) != "dcApi":
+        return None
+    if _server.datacenter(server.raw, policy.datacenters) is not None:
+        return None
+    known = ", ".join(sorted(policy.datacenters)) or "none"
+    message = (
+        f"No datacenter API is configured for Server {server.name} of namespace {server.namespace} (there are: {known}). "
+        "Start the reconciler with --dc-api-url NAME=URL, or name another one in the annotation stargate.io/datacenter."
+    )
+    return "DatacenterUnknown", message
+
+
+def described(decision: Decision) -> str:
+    """Return a decision as a line for a person: what would be done, to which object, and why."""
+    match decision:
+        case Start(job):
+            o = job.operation
+            return f"start   {o.namespace}/{o.name}: {o.act} on Server {o.server} with {job.playbook}"
+        case Wait(o, reason, message):
+            return f"wait    {o.namespace}/{o.name}: {reason}: {message}"
+        case End(o, result):
+            return f"end     {o.namespace}/{o.name}: {result.reason or result.outcome}: {result.message}"
+        case Unlock(server):
+            return f"unlock  Server {server.namespace}/{server.name}: Operation {server.active_operation} has ended"
+        case Forget(o):
+            return f"delete  {o.namespace}/{o.name}: its ttlSecondsAfterFinished has passed"
+        case Recheck(after):
+            return f"later   look again in {after:.0f} s"
+        case _:
+            return f"{type(decision).__name__.lower()}"

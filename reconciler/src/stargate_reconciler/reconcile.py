@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of steps for one Server: read what is known, let `plan.py` decide, act, report.
+
+It decides nothing itself. All statuses of a Server and its Operations are written here, by one worker at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from . import plan, status
+from .batch import Batcher, forks
+from .errors import Conflict, Gone, ReconcilerError
+from .events import Recorder
+from .inventory import sweep_runs, write_run
+from .kube import Kube
+from .live import LiveRuns
+from .metrics import Metrics
+from .model import Job, Object, Operation, Outcome, Phase, Result, ServerKey
+from .queue import KeyQueue
+from .runner import Order, Run
+from .settings import Settings
+from .status import Note
+from .watch import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """The daemon's middle: a store in, statuses and runs out."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        settings: Settings,
+        policy: plan.Policy,
+        metrics: Metrics,
+        playbooks: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self.settings = settings
+        self._policy = policy
+        self._playbooks = playbooks
+        self.metrics = metrics
+        self.queue: KeyQueue[ServerKey] = KeyQueue()
+        self.store = Store(self.queue.add)
+        self.live = LiveRuns()
+        self.recorder = Recorder(kube)
+        self.ended: dict[str, Phase] = {}
+        self._kube = kube
+        self._runs: dict[str, Run] = {}
+        self._runs_lock = threading.Lock()
+        self._halted = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
+        self._batcher = Batcher(settings, lambda: len(self._runs), self._launch)
+
+    @property
+    def policy(self) -> plan.Policy:
+        """The settings that decisions depend on, with the operations that there are at this moment."""
+        return replace(self._policy, playbooks=self._playbooks())
+
+    def start(self) -> None:
+        """Start the workers. From here on this process acts: call it as the leader only."""
+        self.recorder.start()
+        self._batcher.start()
+        for number in range(self.settings.workers):
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
+        for key in self.store.keys():
+            self.queue.add(key)
+
+    def halt(self) -> None:
+        """Start no more runs."""
+        self._halted.set()
+        self._batcher.stop()
+
+    def stop_runs(self, reason: str) -> list[Run]:
+        """Stop every run; their Operations stay Running and are taken up again by whoever leads next."""
+        with self._runs_lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            for job in run.order.jobs:
+                self.live.update(job.operation.uid, stopping=reason)
+            run.stop()
+        return runs
+
+    def running(self) -> int:
+        """Return how many runs have a process."""
+        return len(self._runs)
+
+    # -- one look at one Server
+
+    def _work(self) -> None:
+        while (key := self.queue.get()) is not None:
+            began = time.monotonic()
+            outcome = "ok"
+            try:
+                self.look(key)
+                self.queue.succeeded(key)
+            except Conflict as error:
+                outcome = "conflict"
+                logger.debug("%s", error)
+                self.queue.failed(key)
+            except Exception as error:
+                outcome = "error"
+                delay = self.queue.failed(key)
+                known = isinstance(error, ReconcilerError)
+                logger.warning("Server %s/%s: %s. Again in %.1f s", *key, error, delay, exc_info=not known)
+            finally:
+                self.queue.done(key)
+                self.metrics.reconciles.labels(outcome).inc()
+                self.metrics.reconcile_seconds.observe(time.monotonic() - began)
+
+    def look(self, key: ServerKey) -> None:
+        """Decide for one Server and act."""
+        world = self.world(key)
+        for decision in plan.decisions(world, self.policy):
+            self._act(world, decision)
+
+    def world(self, key: ServerKey) -> plan.World:
+        """Return all that is known of one Server. Only a Secret that is about to be needed is read, and never kept."""
+        server = self.store.server(key)
+        operations = self.store.operations(key)
+        profiles = self.store.profiles(key[0])
+        live = self.live.of_server(key)
+        if server is not None and self._is_foreign(server.provider):
+            operations = []
+        turn = plan.head(operations, server.active_operation if server else "")
+        names = plan.secret_names(server, turn, profiles) if turn and turn.uid not in live else set()
+        found = {name: self._kube.credentials(key[0], name) for name in names}
+        return plan.World(key, server, operations, profiles, found, live, datetime.now(UTC))
+
+    def _is_foreign(self, provider: str) -> bool:
+        return bool(self.settings.providers) and provider not in self.settings.providers
+
+    def _act(self, world: plan.World, decision: plan.Decision) -> None:
+        match decision:
+            case plan.Start(job):
+                self._begin(job)
+            case plan.Wait():
+                self._wait(world, decision)
+            case plan.End():
+                self._end(world, decision)
+            case plan.Retry():
+                self._retry(world, decision)
+            case plan.Resume(operation):
+                self.live.end(operation.uid)
+                self.queue.add(world.key)
+            case plan.Stop(operation, reason):
+                self._stop(operation, reason)
+            case plan.Stage(operation, stage, job_id):
+                self._write_operation(operation, status.staged(stage, job_id))
+            case plan.Unlock():
+                self._unlock(world, decision)
+            case plan.Forget(operation):
+                self._kube.delete_operation(operation.namespace, operation.name, operation.uid)
+            case plan.Recheck(after):
+                self.queue.add(world.key, after=after)
+            case plan.NoteEdit(operation):
+                self._note_edit(operation)
+
+    # -- the acts
+
+    def _begin(self, job: Job) -> None:
+        if not self._halted.is_set() and self.live.begin(job.operation):
+            self._batcher.add(job)
+
+    def _wait(self, world: plan.World, wait: plan.Wait) -> None:
+        operation = wait.operation
+        complete = operation.condition("Complete")
+        if complete.get("reason") != wait.reason or operation.status.get("message") != wait.message:
+            self._write_operation(operation, status.waiting(operation, wait.reason, wait.message, world.now))
+            self.recorder.note("Operation", operation.raw, Note(wait.reason, wait.message, wait.reason != "ServerBusy"))
+        if wait.recheck is not None:
+            self.queue.add(world.key, after=wait.recheck)
+
+    def _end(self, world: plan.World, end: plan.End) -> None:
+        operation, result = end.operation, end.result
+        server = world.server
+        known = any(other.uid == operation.uid for other in world.operations)
+        if server is not None and (end.touched or server.active_operation == operation.name):
+            profile = plan.profile_name(operation, server)
+            patch = status.released(server, operation, result, world.now, profile=profile)
+            self._write("Server", server.raw, patch)
+        if known:
+            self._write_operation(operation, status.ended(operation, result, world.now))
+            self._report_end(world, operation, result)
+        self.live.end(operation.uid)
+        self.queue.add(world.key)
+
+    def _report_end(self, world: plan.World, operation: Operation, result: Result) -> None:
+        good = result.outcome is Outcome.SUCCEEDED
+        phase = Phase.SUCCEEDED if good else Phase.FAILED
+        message = str(status.ended(operation, result, world.now)["message"])
+        reason = "Succeeded" if good else result.reason or "Failed"
+        self.ended[operation.uid] = phase
+        self.recorder.note("Operation", operation.raw, Note(reason, message, not good))
+        if world.server is not None:
+            text = f"Operation {operation.name} ({operation.act}): {message}"
+            self.recorder.note("Server", world.server.raw, Note(f"Operation{phase}", text, not good))
+        self.metrics.ended.labels(operation.act, str(phase), reason).inc()
+        self.metrics.duration.labels(operation.act, str(phase)).observe((world.now - operation.created).total_seconds())
+        log = logger.info if good else logger.warning
+        log("Operation %s/%s %s: %s", operation.namespace, operation.name, phase, message)
+
+    def _retry(self, world: plan.World, retry: plan.Retry) -> None:
+        operation = retry.operation
+        patch = status.retrying(operation, retry.result, retry.delay, world.now)
+        self._write_operation(operation, patch)
+        self.recorder.note("Operation", operation.raw, Note("AttemptFailed", str(patch["message"]), warning=True))
+        self.metrics.retried.labels(operation.act).inc()
+        logger.warning("Operation %s/%s: %s", operation.namespace, operation.name, patch["message"])
+        self.live.end(operation.uid)
+        self.queue.add(world.key, after=retry.delay)
+
+    def _stop(self, operation: Operation, reason: str) -> None:
+        self.live.update(operation.uid, stopping=reason)
+        if self._batcher.remove(operation.uid):
+            self.live.result(operation.uid, Result(Outcome.INTERRUPTED, "Interrupted", "It had not started."))
+            self.queue.add(operation.key)
+            return
+        with self._runs_lock:
+            runs = [run for run in self._runs.values() if operation.uid in run.uids]
+        for run in runs:
+            logger.info("Stopping run %s: Operation %s is %s", run.id, operation.name, reason)
+            run.stop()
+
+    def _unlock(self, world: plan.World, unlock: plan.Unlock) -> None:
+        server, holder = unlock.server, unlock.holder
+        if holder is None:
+            gone = Operation.from_dict({"metadata": {"name": server.active_operation, "namespace": server.namespace}})
+            message = "The Operation was deleted while it ran; the machine may be half done. Apply a new Operation."
+            holder, result = gone, Result(Outcome.FAILED, "Deleted", message, retryable=False)
+        else:
+            result = status.remembered(holder)
+        profile = plan.profile_name(holder, server)
+        self._write("Server", server.raw, status.released(server, holder, result, world.now, profile=profile))
+
+    def _note_edit(self, operation: Operation) -> None:
+        if operation.status.get("observedGeneration") == operation.generation:
+            return
+        message = "The spec was changed after the start; the change is ignored. Apply a new Operation instead."
+        self._write_operation(operation, {"observedGeneration": operation.generation})
+        self.recorder.note("Operation", operation.raw, Note("SpecChangeIgnored", message, warning=True))
+
+    # -- writing
+
+    def _write(self, kind: str, item: Object, patch: status.Patch) -> Object:
+        meta = item["metadata"]
+        version = meta.get("resourceVersion")
+        try:
+            written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
+        except Gone:
+            return item
+        self.store.put(kind, written)
+        return written
+
+    def _write_operation(self, operation: Operation, patch: status.Patch) -> Operation:
+        return Operation.from_dict(self._write("Operation", operation.raw, patch))
+
+    # -- runs
+
+    def _launch(self, jobs: list[Job]) -> None:
+        act = jobs[0].operation.act
+        run_id = f"{act}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        claimed = [job for job in self._pool.map(lambda job: self._claim(job, run_id), jobs) if job is not None]
+        if not claimed:
+            return
+        try:
+            files = write_run(self.settings.runs_dir, run_id, claimed, self._policy.datacenters)
+        except (OSError, ValueError) as error:
+            retryable = isinstance(error, OSError)
+            reason = "RunNotPrepared" if retryable else "InvalidSpec"
+            message = f"Failed to prepare the run in {self.settings.runs_dir}: {error}"
+            for job in claimed:
+                self.resulted(job, Result(Outcome.CRASHED, reason, message, retryable=retryable))
+            return
+        order = Order(run_id, claimed, files, forks(claimed, self.settings, os.cpu_count() or 1))
+        run = Run(order, self)
+        with self._runs_lock:
+            self._runs[run_id] = run
+        self.metrics.run_hosts.observe(len(claimed))
+        logger.info("Run %s: %s on %d host(s), %d forks", run_id, act, len(claimed), order.forks)
+        run.start()
+        for job in claimed:
+            if any(
+                live.stopping
+                for uid, live in self.live.of_server(job.operation.key).items()
+                if uid == job.operation.uid
+            ):
+                run.stop()
+
+    def _claim(self, job: Job, run_id: str) -> Job | None:
+        """Write the lock and phase Running; None when somebody was faster or the objects have changed."""
+        operation, now = job.operation, datetime.now(UTC)
+        try:
+            if self._halted.is_set():
+                raise Conflict("halted")
+            patch = status.claimed(job.server, operation, now)
+            server = self._kube.patch_status(
+                "Server", job.server.namespace, job.server.name, patch, version=job.server.resource_version
+            )
+            self.store.put("Server", server)
+            running = status.running(operation, run_id, job.profile, now)
+            item = self._kube.patch_status(
+                "Operation", operation.namespace, operation.name, running, version=operation.resource_version
+            )
+        except ReconcilerError as error:
+            logger.debug("%s", error)
+            self.live.end(operation.uid)
+            self.queue.failed(operation.key)
+            return None
+        self.live.update(operation.uid, run_id=run_id)
+        self.store.put("Operation", item)
+        first = operation.attempts == 0
+        if first:
+            self.metrics.to_running.observe((now - operation.created).total_seconds())
+        note = Note("Started" if first else "StartedAgain", str(running["message"]))
+        self.recorder.note("Operation", item, note)
+        self.recorder.note("Server", server, Note("OperationStarted", str(patch["message"])))
+        return replace(job, operation=operation)
+
+    # -- what runs say (runner.Listener)
+
+    def staged(self, job: Job, stage: str, facts: Mapping[str, str]) -> None:
+        """Take note of a step and show it when its turn has come."""
+        delay = self.live.stage(job.operation.uid, stage, facts)
+        if delay is not None:
+            self.queue.add(job.operation.key, after=delay)
+
+    def resulted(self, job: Job, result: Result) -> None:
+        """Take note of a host's end; the worker of its Server writes it."""
+        self.live.result(job.operation.uid, result)
+        self.queue.add(job.operation.key)
+
+    def run_ended(self, run: Run) -> None:
+        """Make room for the next batch and tidy up old run directories."""
+        with self._runs_lock:
+            self._runs.pop(run.id, None)
+        self.metrics.run_seconds.observe(time.monotonic() - run.started)
+        self._batcher.wake()
+        settings = self.settings
+        sweep_runs(
+            settings.runs_dir,
+            keep=settings.keep_runs,
+            seconds=settings.keep_runs_seconds,
+            size=settings.keep_runs_bytes,
+            live=list(self._runs),
+        )

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door to ansible-runner: jobs go in, one Result per host comes out as soon as that host has ended.
+
+Results come from the event stream (set_stats, failed and unreachable tasks, the final statistics) and nowhere else.
+What a result means for an Operation is `plan.py`'s to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ansible_runner import Runner
+from ansible_runner.config.runner import RunnerConfig
+
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
+from . import guard
+from .inventory import RunFiles
+from .model import Job, Outcome, Result
+from .redact import redacted
+
+logger = logging.getLogger(__name__)
+
+PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+PASSED_PREFIXES = ("ANSIBLE_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+MARK = "STARGATE_RUN_ID"
+"""Environment variable that every process of a run carries."""
+DELIBERATE = ("assert", "fail", "validate_argument_spec")
+"""Actions whose failure was meant by the author of the play: trying again would say the same."""
+
+
+class Listener(Protocol):
+    """Who hears of a run."""
+
+    def staged(self, job: Job, stage: str, facts: Mapping[str, str]) -> None:
+        """A host is at a new step, or has learned something."""
+
+    def resulted(self, job: Job, result: Result) -> None:
+        """A host has ended. Comes exactly once per job."""
+
+    def run_ended(self, run: Run) -> None:
+        """The process is gone; every job has had its result."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run: the jobs share playbook and files."""
+
+    run_id: str
+    jobs: Sequence[Job]
+    files: RunFiles
+    forks: int
+
+
+def environment(order: Order) -> dict[str, str]:
+    """Return the environment of a run: little of the daemon's, and Ansible's settings for many hosts."""
+    kept = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_PREFIXES)}
+    here = str(Path(sys.executable).parent)
+    path = kept.get("PATH", os.defpath)
+    ours = {
+        "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        MARK: order.run_id,
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_GATHERING": "explicit",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(order.files.private / "cp"),
+        "ANSIBLE_LOCAL_TEMP": str(order.files.private / "tmp"),
+        "ANSIBLE_INVENTORY_ENABLED": "stargate.core.servers",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_NOCOLOR": "True",
+        "ANSIBLE_TIMEOUT": kept.get("ANSIBLE_TIMEOUT", "15"),
+    }
+    return {**kept, **ours}
+
+
+class Run:
+    """One ansible process over the hosts of an order."""
+
+    def __init__(self, order: Order, listener: Listener) -> None:
+        self.order = order
+        self.id = order.run_id
+        self.started = time.monotonic()
+        self._listener = listener
+        self._waiting = {_server.hostname(job.server.raw): job for job in order.jobs}
+        self._facts: dict[str, dict[str, str]] = {}
+        self._failures: dict[str, Result] = {}
+        self._stats: Mapping[str, Mapping[str, int]] | None = None
+        self._last_words: list[str] = []
+        self._stopped = threading.Event()
+        self._ended = threading.Event()
+        self.uids = frozenset(job.operation.uid for job in order.jobs)
+        self._secrets = tuple(job.credentials.private_key for job in order.jobs if job.credentials)
+
+    def start(self) -> None:
+        """Start the process on a thread of its own; the kernel ends the process when that thread dies."""
+        threading.Thread(target=self._run, name=f"run-{self.id}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the guard to end everything of this run; returns at once. Hosts without a result are interrupted."""
+        self._stopped.set()
+        try:
+            pid = int(self.order.files.pidfile.read_text(encoding="ascii"))
+            os.kill(pid, signal.SIGTERM)
+        except (OSError, ValueError):
+            logger.debug("Run %s has no guard yet", self.id)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end; returns whether it came."""
+        return self._ended.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            code = self._execute()
+        except Exception as error:
+            logger.exception("Run %s could not be started", self.id)
+            self._last_words.append(f"The run could not be started: {error}")
+            code = None
+        try:
+            self._sweep()
+            for host in list(self._waiting):
+                self._resolve(host, self._verdict(host, code))
+        finally:
+            self.order.files.remove_private()
+            self._ended.set()
+            self._listener.run_ended(self)
+
+    def _execute(self) -> int | None:
+        files = self.order.files
+        for name in ("cp", "tmp"):
+            (files.private / name).mkdir(mode=0o700)
+        config = RunnerConfig(
+            private_data_dir=str(files.directory),
+            playbook=self.order.jobs[0].playbook,
+            inventory=str(files.inventory),
+            forks=self.order.forks,
+            ident="artifacts",
+            quiet=True,
+        )
+        config.prepare()
+        runner_needs = {k: v for k, v in config.env.items() if k.startswith(("AWX_", "RUNNER_", "ANSIBLE_"))}
+        config.env = {**runner_needs, **environment(self.order)}
+        config.env["ANSIBLE_STDOUT_CALLBACK"] = "awx_display"
+        playbook = shutil.which("ansible-playbook", path=config.env["PATH"]) or "ansible-playbook"
+        config.command = [
+            sys.executable, "-I", "-S", guard.__file__, str(files.pidfile), playbook, *config.command[1:],
+        ]  # fmt: skip
+        if self._stopped.is_set():
+            return guard.STOPPED
+        runner = Runner(config, event_handler=self._event, status_handler=self._status)
+        runner.run()
+        (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
+        return runner.rc
+
+    def _status(self, status: Mapping[str, Any], runner_config: Any) -> None:
+        if self._stopped.is_set() and status["status"] == "running":
+            threading.Timer(0.2, self.stop).start()
+
+    def _event(self, event: Mapping[str, Any]) -> bool:
+        """Take one event of the stream; returns False, so that ansible-runner writes no file for it."""
+        kind = event.get("event")
+        data = event.get("event_data") or {}
+        if kind == "playbook_on_stats":
+            self._stats = data
+        elif kind in ("verbose", "error", "warning"):
+            self._last_words = [*self._last_words, str(event.get("stdout", ""))][-20:]
+        elif data.get("host") in self._waiting:
+            self._host_event(str(kind), str(data["host"]), data)
+        return False
+
+    def _host_event(self, kind: str, host: str, data: Mapping[str, Any]) -> None:
+        if kind == "runner_on_start":
+            role = f"{data['role']}: " if data.get("role") else ""
+            self._listener.staged(self._waiting[host], redacted(f"{role}{data.get('task', '')}", limit=256), {})
+        elif kind == "runner_on_ok":
+            stats = (data.get("res") or {}).get("ansible_stats")
+            if stats:
+                self._learn(host, stats.get("data") or {})
+        elif kind == "runner_on_failed" and not data.get("ignore_errors"):
+            self._failures[host] = self._failure(data)
+        elif kind == "runner_on_unreachable":
+            self._failures[host] = self._unreachable(host, data)
+
+    def _learn(self, host: str, data: Mapping[str, Any]) -> None:
+        said = data.get("stargate")
+        if not isinstance(said, Mapping):
+            return
+        facts = self._facts.setdefault(host, {})
+        texts = ("os", "nodeName", "podCIDR", "dcJobID", "message", "stage")
+        facts.update({key: redacted(str(said[key]), self._secrets) for key in texts if said.get(key)})
+        if said.get("final"):
+            self._resolve(host, Result(Outcome.SUCCEEDED, facts=dict(facts)))
+        elif said.get("failed"):
+            message = redacted(str(said.get("message", "")), self._secrets)
+            before = self._failures.get(host)
+            self._resolve(
+                host,
+                Result(
+                    Outcome.FAILED,
+                    reason=before.reason if before else "TaskFailed",
+                    message=message,
+                    task=str(said.get("task") or (before.task if before else "")),
+                    retryable=bool(said.get("retryable", before.retryable if before else True)),
+                ),
+            )
+        else:
+            self._listener.staged(self._waiting[host], facts.get("stage", ""), dict(facts))
+
+    def _failure(self, data: Mapping[str, Any]) -> Result:
+        res = data.get("res") or {}
+        told = res.get("failure") if isinstance(res.get("failure"), Mapping) else {}
+        action = str(data.get("task_action", "")).rpartition(".")[2]
+        text = str(res.get("msg") or res.get("stderr") or res.get("stdout") or "the task gave no message")
+        if text == "non-zero return code":
+            text = f"{text} {res.get('rc', '')}: {res.get('stderr') or res.get('stdout') or ''}"
+        deliberate = action in DELIBERATE
+        return Result(
+            Outcome.FAILED,
+            reason=str(told.get("code") or ("Refused" if deliberate else "TaskFailed")),
+            message=redacted(text, self._secrets),
+            task=str(data.get("task", "")),
+            retryable=bool(told.get("retryable", not deliberate)),
+        )
+
+    def _unreachable(self, host: str, data: Mapping[str, Any]) -> Result:
+        text = redacted(str((data.get("res") or {}).get("msg", "")), self._secrets, limit=600)
+        name = self._waiting[host].server.name
+        if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
+            message = (
+                f"Server {name} shows another SSH host key than the one pinned in its status.sshHostKeys, so nothing "
+                "was sent to it. If it was reinstalled on purpose, remove the pinned key and apply a new Operation."
+            )
+            return Result(Outcome.UNREACHABLE, "HostKeyChanged", message, str(data.get("task", "")), retryable=False)
+        message = f"Server {name} was not reached: {text} Check that the machine is up and that its address is right."
+        return Result(Outcome.UNREACHABLE, "Unreachable", message, str(data.get("task", "")))
+
+    def _verdict(self, host: str, code: int | None) -> Result:
+        """Return the result of a host that had none when the process ended."""
+        if self._stopped.is_set() or code == guard.STOPPED:
+            return Result(Outcome.INTERRUPTED, "Interrupted", "The run was stopped.")
+        if self._stats is None:
+            return self._crash(code)
+        if host in (self._stats.get("failures") or {}) or host in (self._stats.get("dark") or {}):
+            lost = Result(Outcome.FAILED, "TaskFailed", "A task failed and said nothing.")
+            return self._failures.get(host, lost)
+        if host in (self._stats.get("processed") or self._stats.get("ok") or {}):
+            return Result(Outcome.SUCCEEDED, facts=dict(self._facts.get(host, {})))
+        message = "The playbook did nothing on this host. Its `hosts:` has to match the Servers, as `hosts: all` does."
+        return Result(Outcome.EMPTY, "NoResult", message, retryable=False)
+
+    def _crash(self, code: int | None) -> Result:
+        words = redacted(" ".join(self._last_words), self._secrets, limit=600)
+        if code is not None and 0 <= code < 128:
+            message = f"The playbook could not be run (exit code {code}): {words or 'no output'}"
+            return Result(Outcome.CRASHED, "PlaybookError", message, retryable=False)
+        how = "could not be started" if code is None else f"died with exit code {code}"
+        return Result(Outcome.CRASHED, "RunCrashed", f"The Ansible process {how}. {words}".strip())
+
+    def _resolve(self, host: str, result: Result) -> None:
+        job = self._waiting.pop(host, None)
+        if job is not None:
+            self._listener.resulted(job, result)
+
+    def _sweep(self) -> None:
+        """Kill whatever still carries this run's mark: what a guard that was itself killed could not."""
+        mark = f"{MARK}={self.id}".encode()
+        for pid, _ in guard.parents():
+            try:
+                carries = mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if carries and pid != os.getpid():
+                logger.warning("Ending process %d, left over by run %s", pid, self.id)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue

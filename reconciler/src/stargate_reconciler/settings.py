@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person may set, as one frozen value.
+
+Reading flags and the environment is `cli.py`'s; nobody else looks at either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def state_home() -> Path:
+    """Return the directory for what outlives a process: $STARGATE_STATE_DIR, else the XDG state directory."""
+    chosen = os.environ.get("STARGATE_STATE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "stargate"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one daemon. Durations are seconds."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespaces: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    operations_dirs: tuple[Path, ...] = ()
+    runs_dir: Path = field(default_factory=lambda: state_home() / "runs")
+    datacenters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    identity: str = "stargate-reconciler"
+    lease_namespace: str = "default"
+    lease_name: str = "stargate-reconciler"
+    lease_duration: float = 15.0
+    renew_deadline: float = 10.0
+    renew_period: float = 2.0
+    leader_elect: bool = True
+    workers: int = 4
+    max_runs: int = 8
+    max_hosts_per_run: int = 500
+    forks: int = 0
+    batch_window: float = 0.1
+    default_deadline: float = 3600.0
+    drain_seconds: float = 30.0
+    retry_base: float = 10.0
+    retry_cap: float = 300.0
+    keep_runs: int = 50
+    keep_runs_seconds: float = 86400.0
+    keep_runs_bytes: int = 512 * 1024 * 1024
+    metrics_address: str = ":8083"
+    health_address: str = ":8084"
+    once: bool = False
+    dry_run: bool = False
