@@ -1,4 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
+# The front door: each target calls one script or one program of .venv/bin. Variables: ARGS goes to the program.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+ARGS ?=
+DATACENTERS ?= --dc-api-url dc-west=http://127.0.0.1:8080 --dc-api-url dc-east=http://127.0.0.1:8081
+
+.PHONY: help
+help: ## Show every target with what it does
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
 .PHONY: deps
 deps: ## Make .venv with everything the collection and the daemon need
 	@scripts/deps
+
+.PHONY: demo
+demo: deps ## Take Operations of two mock datacenters to Succeeded, on a local control plane
+	@$(BIN)/stargate-demo up $(ARGS)
+
+.PHONY: demo-down
+demo-down: deps ## Stop everything that make demo has started
+	@$(BIN)/stargate-demo down
+
+.PHONY: control-plane
+control-plane: deps ## Start a local etcd and kube-apiserver; the last line is the path of their kubeconfig
+	@$(BIN)/stargate-control-plane up $(ARGS)
+
+.PHONY: control-plane-down
+control-plane-down: deps ## Stop the local control plane
+	@$(BIN)/stargate-control-plane down
+
+.PHONY: install-crds
+install-crds: ## Install the three CRDs into the cluster of KUBECONFIG
+	@scripts/kubectl apply -f crds/
+
+.PHONY: uninstall-crds
+uninstall-crds: ## Remove the CRDs, and with them every Server, ProvisioningProfile and Operation
+	@scripts/kubectl delete --ignore-not-found -f crds/
+
+.PHONY: create-samples
+create-samples: ## Apply sample Servers, profiles and Operations
+	@scripts/kubectl apply -f crds/examples/
+
+.PHONY: delete-samples
+delete-samples: ## Delete the samples
+	@scripts/kubectl delete --ignore-not-found -f crds/examples/
+
+.PHONY: run-mockapi-west
+run-mockapi-west: deps ## Run the mock datacenter API dc-west on port 8080
+	@$(BIN)/stargate-mock-dc --dc-name dc-west --port 8080 $(ARGS)
+
+.PHONY: run-mockapi-east
+run-mockapi-east: deps ## Run the mock datacenter API dc-east on port 8081
+	@$(BIN)/stargate-mock-dc --dc-name dc-east --port 8081 $(ARGS)
+
+.PHONY: run-controller
+run-controller: deps ## Run the reconciler for all namespaces, with the two mock datacenters
+	@$(BIN)/stargate-reconciler $(DATACENTERS) $(ARGS)
+
+.PHONY: start-controllers
+start-controllers: run-controller ## The same: one reconciler serves every provider
+
+.PHONY: test
+test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue" for some of them
+	@scripts/test $(ARGS)
+
+.PHONY: lint
+lint: ## Run every static check; ARGS="ruff types" for some of them
+	@scripts/lint $(ARGS)
+
+.PHONY: bench
+bench: deps ## Measure the rows of docs/benchmarks.md; results also in build/bench.json
+	@scripts/bench $(ARGS)
+
+.PHONY: clean-local
+clean-local: ## Stop what runs locally and remove its files; confirm=true asks nothing
+	@scripts/clean local confirm=$(confirm)
+
+.PHONY: clean-all
+clean-all: ## The same, and remove .venv and the downloaded programs too
+	@scripts/clean all confirm=$(confirm)
