@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an object must fulfil beyond its schema: one table of rules, each as CEL and as a Python predicate.
+
+A newer API server checks the CEL at admission; an older one ignores it, so the daemon checks the predicates. The CRDs
+carry exactly this table (a test compares them). Types, patterns and limits are the schema's, not these rules'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Predicate = Callable[[Mapping[str, Any], Mapping[str, Any] | None], bool]
+"""From an object and what it was before (None when it is new, or when that is not known) to whether a rule holds."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: where in which kind it stands, its CEL, what is said when it is broken, and the same as a predicate."""
+
+    kind: str
+    path: str
+    cel: str
+    message: str
+    holds: Predicate
+
+
+def broken(kind: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[str]:
+    """Return a sentence, with its remedy, for each rule of `kind` that `obj` breaks; none when all hold.
+
+    Rules on what may change hold when `old` is None, as at the creation of an object. `kind` without rules has none.
+    """
+    name = (obj.get("metadata") or {}).get("name", "")
+    return [
+        f"{kind} {name} is invalid: {rule.message}" for rule in RULES if rule.kind == kind and not rule.holds(obj, old)
+    ]
+
+
+def _part(obj: Mapping[str, Any] | None, path: str) -> Mapping[str, Any] | None:
+    found = obj.get(path) if obj is not None else None
+    return found if isinstance(found, Mapping) else None
+
+
+def _some(path: str, *fields: str) -> Predicate:
+    """Hold when at least one of the fields is set; where nothing stands at `path`, the schema has spoken already."""
+
+    def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
+        part = _part(new, path)
+        return part is None or any(field in part for field in fields)
+
+    return holds
+
+
+def _not_both(path: str, one: str, other: str) -> Predicate:
+    def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
+        part = _part(new, path)
+        return part is None or not (one in part and other in part)
+
+    return holds
+
+
+def _with(path: str, field: str, needed: str) -> Predicate:
+    def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
+        part = _part(new, path)
+        return part is None or field not in part or needed in part
+
+    return holds
+
+
+def _same(path: str, *keys: str) -> Predicate:
+    """Hold when the value at `keys` below `path` is what it was before, absence being a value too."""
+
+    def value(part: Mapping[str, Any]) -> Any:
+        found: Any = part
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def holds(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+        part, before = _part(new, path), _part(old, path)
+        return part is None or before is None or value(part) == value(before)
+
+    return holds
+
+
+def _phase_is_kept(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    part, before = _part(new, "status"), _part(old, "status")
+    if part is None or before is None or before.get("phase") not in ("Succeeded", "Failed"):
+        return True
+    return bool(part.get("phase") == before["phase"])
+
+
+def _unchanged(field: str) -> str:
+    return f"has(self.{field}) ? has(oldSelf.{field}) && self.{field} == oldSelf.{field} : !has(oldSelf.{field})"
+
+
+_AGAIN = "cannot be changed. Create another Operation"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        kind="Server",
+        path="spec",
+        cel="has(self.ipv4) || has(self.mac) || has(self.bmc) || has(self.inventory)",
+        message="nothing says which machine this is. "
+        "Set at least one of spec.ipv4, spec.mac, spec.bmc and spec.inventory.",
+        holds=_some("spec", "ipv4", "mac", "bmc", "inventory"),
+    ),
+    Rule(
+        kind="ProvisioningProfile",
+        path="spec",
+        cel="has(self.kubernetesVersion) || has(self.osVersion) || has(self.cloudInit) || "
+        "has(self.cloudInitSecretRef) || has(self.customBootstrapScript)",
+        message="nothing says what machines get. Set at least one of spec.kubernetesVersion, spec.osVersion, "
+        "spec.cloudInit, spec.cloudInitSecretRef and spec.customBootstrapScript.",
+        holds=_some(
+            "spec", "kubernetesVersion", "osVersion", "cloudInit", "cloudInitSecretRef", "customBootstrapScript"
+        ),
+    ),
+    Rule(
+        kind="ProvisioningProfile",
+        path="spec",
+        cel="!has(self.cloudInit) || !has(self.cloudInitSecretRef)",
+        message="spec.cloudInit and spec.cloudInitSecretRef are both set, and only one can be used. "
+        "Remove one of them.",
+        holds=_not_both("spec", "cloudInit", "cloudInitSecretRef"),
+    ),
+    Rule(
+        kind="ProvisioningProfile",
+        path="spec",
+        cel="!has(self.osImageChecksum) || has(self.osImage)",
+        message="spec.osImageChecksum is set without an image that it could be the checksum of. "
+        "Set spec.osImage, or remove spec.osImageChecksum.",
+        holds=_with("spec", "osImageChecksum", "osImage"),
+    ),
+    Rule(
+        kind="Operation",
+        path="spec",
+        cel="self.serverRef.name == oldSelf.serverRef.name",
+        message=f"spec.serverRef of an Operation {_AGAIN} for the other Server.",
+        holds=_same("spec", "serverRef", "name"),
+    ),
+    Rule(
+        kind="Operation",
+        path="spec",
+        cel="self.operation == oldSelf.operation",
+        message=f"spec.operation of an Operation {_AGAIN}.",
+        holds=_same("spec", "operation"),
+    ),
+    Rule(
+        kind="Operation",
+        path="spec",
+        cel="has(self.provisioningProfileRef) ? has(oldSelf.provisioningProfileRef) && "
+        "self.provisioningProfileRef.name == oldSelf.provisioningProfileRef.name : "
+        "!has(oldSelf.provisioningProfileRef)",
+        message=f"spec.provisioningProfileRef of an Operation {_AGAIN} with the other ProvisioningProfile.",
+        holds=_same("spec", "provisioningProfileRef", "name"),
+    ),
+    Rule(
+        kind="Operation",
+        path="spec",
+        cel=_unchanged("activeDeadlineSeconds"),
+        message="spec.activeDeadlineSeconds of an Operation cannot be changed. "
+        "Set spec.cancel to true to stop it now, or create another Operation with more time.",
+        holds=_same("spec", "activeDeadlineSeconds"),
+    ),
+    Rule(
+        kind="Operation",
+        path="spec",
+        cel=_unchanged("retryLimit"),
+        message=f"spec.retryLimit of an Operation {_AGAIN}.",
+        holds=_same("spec", "retryLimit"),
+    ),
+    Rule(
+        kind="Operation",
+        path="status",
+        cel="!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed']) || "
+        "(has(self.phase) && self.phase == oldSelf.phase)",
+        message="a finished Operation keeps its status.phase. Create another Operation to try again.",
+        holds=_phase_is_kept,
+    ),
+)
+"""All rules, in the order in which the CRDs carry them."""
