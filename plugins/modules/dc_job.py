@@ -123,8 +123,7 @@ options:
     default: 10.0
 seealso:
   - name: Mock datacenter
-    description: The program C(stargate-mock-dc) serves this API, and its description at C(/openapi.json), for
-    trying things.
+    description: The program C(stargate-mock-dc) serves this API and describes it at C(/openapi.json).
     link: https://github.com/stargate/stargate#readme
 """
 
