@@ -10,7 +10,7 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import __version__, logs
@@ -26,6 +26,17 @@ EPILOG = """exit codes:
 
 Each flag can also be set in the environment: STARGATE_MAX_RUNS=4 is --max-runs 4.
 """
+
+
+SWITCHES = frozenset({"--once", "--dry-run"})
+REPEATABLE = frozenset(
+    {"--namespace", "--provider", "--dc-api-url", "--dc-api-token-file", "--dc-api-ca-file", "--operations-dir"}
+)
+SINGLE = frozenset(
+    {"--kubeconfig", "--context", "--runs-dir", "--max-runs", "--max-hosts-per-run", "--forks", "--workers"}
+    | {"--drain-seconds", "--default-deadline-seconds", "--retry-seconds", "--lease-namespace", "--lease-name"}
+    | {"--lease-seconds", "--metrics-bind-address", "--health-probe-bind-address", "--log-format", "--log-level"}
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -131,18 +142,25 @@ def _count(text: str) -> int:
     return number
 
 
-def with_environment(parser: argparse.ArgumentParser, environment: dict[str, str]) -> None:
-    """Let STARGATE_<FLAG> set the default of each flag that takes one value; a wrong one is refused like a flag."""
-    for action in parser._actions:
-        text = environment.get(f"STARGATE_{action.dest.upper()}")
-        if text is None or action.dest in ("help", "version"):
+def from_environment(environment: Mapping[str, str]) -> list[str]:
+    """Return the flags that STARGATE_<FLAG> variables stand for; they go before the command line's own, which win.
+
+    A repeatable flag takes a list with commas; a switch takes true or false. Other variables are left alone.
+    """
+    found: list[str] = []
+    for name, text in environment.items():
+        if not name.startswith("STARGATE_"):
             continue
-        if isinstance(action, argparse._AppendAction):
-            action.default = [action.type(t) if callable(action.type) else t for t in text.split(",")]
-        elif action.nargs == 0:
-            action.default = text.lower() in ("1", "true", "yes", "on")
-        else:
-            action.default = text
+        flag = "--" + name.removeprefix("STARGATE_").lower().replace("_", "-")
+        if flag in SWITCHES:
+            found += [flag] if text.lower() in ("1", "true", "yes", "on") else []
+        elif flag == "--leader-elect":
+            found.append(flag if text.lower() in ("1", "true", "yes", "on") else "--no-leader-elect")
+        elif flag in REPEATABLE:
+            found += [part for value in text.split(",") for part in (flag, value)]
+        elif flag in SINGLE:
+            found += [flag, text]
+    return found
 
 
 def endpoints(urls: Sequence[str], tokens: Sequence[str], cas: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -210,8 +228,8 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns the exit code that `--help` lists."""
     parser = build_parser()
-    with_environment(parser, dict(os.environ))
-    parsed = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = parser.parse_args([*from_environment(os.environ), *given])
     logs.configure(parsed.log_level, parsed.log_format)
     try:
         return Daemon(settings_from(parsed)).run()

@@ -97,7 +97,7 @@ class Daemon:
         self.reconciler.stop_runs("LeaseLost")
         self._stop.set()
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         self._signals += 1
         self._stop.set()
 
@@ -150,7 +150,7 @@ class Daemon:
 
     def _show_plan(self) -> int:
         """Print what would be done now, a line each; writes and starts nothing."""
-        for key in sorted(self.reconciler.store.keys()):
+        for key in sorted(self.reconciler.store.server_keys()):
             world = self.reconciler.world(key)
             for decision in plan.decisions(world, self.reconciler.policy):
                 print(plan.described(decision))

@@ -10,6 +10,7 @@ Usage: guard.py PIDFILE COMMAND [ARGUMENT ...]
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
@@ -25,6 +27,8 @@ PATIENCE = 0.7
 """Seconds that the playbook has to end by itself after SIGTERM (0.3 s were measured)."""
 STOPPED = 143
 """Exit code after a stop that was asked for: 128 + SIGTERM."""
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,16 +45,15 @@ def adopt_orphans() -> None:
 
 def parents() -> Iterator[tuple[int, int]]:
     """Yield (pid, parent's pid) of every process that /proc shows, zombies left out."""
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
+            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
         if fields[0] not in (b"Z", b"X"):
-            yield int(name), int(fields[1])
+            yield int(entry.name), int(fields[1])
 
 
 def descendants(root: int) -> set[int]:
@@ -95,41 +98,45 @@ def _reap() -> None:
         return
 
 
+class Stop(Exception):
+    """Somebody asked for the end."""
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    for signum in STOPS:
+        signal.signal(signum, signal.SIG_IGN)
+    raise Stop
+
+
 def main(arguments: list[str]) -> int:
     """Run a command as described above; returns its exit code, or 143 after a stop."""
     pidfile, *command = arguments
     parent = os.getppid()
-    stopping = False
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, stop)
-    die_with_parent(signal.SIGTERM)
-    adopt_orphans()
-    if os.getppid() != parent:
-        return STOPPED
-    with open(pidfile, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
-    child = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGKILL))
-    code: int | None = None
-    while code is None and not stopping:
-        try:
-            code = child.wait(timeout=0.1)
-        except subprocess.TimeoutExpired:
-            continue
-    if code is None:
-        child.terminate()
-        try:
-            child.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            pass
+    child = None
+    try:
+        for signum in STOPS:
+            signal.signal(signum, _stop)
+        die_with_parent(signal.SIGTERM)
+        adopt_orphans()
+        if os.getppid() != parent:
+            return STOPPED
+        Path(pidfile).write_text(str(os.getpid()), encoding="ascii")
+        child = subprocess.Popen(command, preexec_fn=_last_breath)  # noqa: PLW1509 - no other thread in this process
+        code = child.wait()
+    except Stop:
+        code = STOPPED
+        if child is not None:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=PATIENCE)
     kill_descendants(os.getpid())
-    if stopping:
-        return STOPPED
-    return 128 - code if code is not None and code < 0 else int(code or 0)
+    return 128 - code if code < 0 else code
+
+
+def _last_breath() -> None:
+    for signum in STOPS:
+        signal.signal(signum, signal.SIG_DFL)
+    die_with_parent(signal.SIGKILL)
 
 
 if __name__ == "__main__":

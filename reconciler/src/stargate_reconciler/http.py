@@ -48,7 +48,7 @@ def serve(address: str, pages: Mapping[str, Page], flag: str) -> int:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             return
 
     class Server(ThreadingHTTPServer):

@@ -21,7 +21,10 @@ from ansible_collections.stargate.core.plugins.module_utils import _server
 
 from .model import Job, Object
 
-TMPFS = (Path("/dev/shm"), Path("/run/user") / str(os.getuid()))
+TMPFS = (
+    Path("/dev/shm"),  # noqa: S108 - directories in it are made by mkdtemp, 0700
+    Path("/run/user") / str(os.getuid()),
+)
 PREFIX = "sg-"
 
 

@@ -166,7 +166,7 @@ class Elector:
         return self._lock.update(self._lock.name, self._lock.namespace, mine)
 
     def _record(self) -> LeaderElectionRecord:
-        now = str(datetime.now())
+        now = str(datetime.now().astimezone().replace(tzinfo=None))
         return LeaderElectionRecord(self._lock.identity, str(int(self._settings.lease_duration)), now, now)
 
     def _held_by_other(self) -> bool:
@@ -177,7 +177,7 @@ class Elector:
         found, record = self._lock.get(self._lock.name, self._lock.namespace)
         if not found or record.holder_identity != self._lock.identity:
             return
-        now = str(datetime.now())
+        now = str(datetime.now().astimezone().replace(tzinfo=None))
         self._lock.update(self._lock.name, self._lock.namespace, LeaderElectionRecord("", "1", now, now))
 
 

@@ -22,7 +22,7 @@ class HumanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, with the traceback below it when there is one."""
-        moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        moment = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
         level = f"{record.levelname:<7}"
         if self._colour and record.levelname in _COLOURS:
             level = f"{_COLOURS[record.levelname]}{level}\033[0m"

@@ -7,13 +7,13 @@ Nothing is read, written or started here, and time is an argument.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
 from . import rules
-from .model import Credentials, Job, Operation, Outcome, Phase, Profile, Result, Server, ServerKey
+from .model import Credentials, Job, Operation, Outcome, Phase, Profile, Result, Server, ServerKey, parsed_time
 
 NEEDS_PROFILE = frozenset({"repave"})
 """Operations that cannot do anything without a ProvisioningProfile."""
@@ -241,14 +241,14 @@ def _of_head(world: World, policy: Policy, operation: Operation) -> list[Decisio
     if live is not None and live.result is not None:
         return [*notes, _after(operation, live, policy)]
     if live is not None:
-        return notes + _of_live(world, policy, operation, live)
+        return notes + _of_live(world, policy, replace(live, operation=operation))
     return notes + _of_idle(world, policy, operation)
 
 
 def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
     result = live.result or Result(Outcome.EMPTY)
     if live.stopping in ("Cancelled", "DeadlineExceeded") and result.outcome is not Outcome.SUCCEEDED:
-        return End(operation, _stopped(operation, live), touched=bool(live.run_id))
+        return End(operation, _stopped(live), touched=bool(live.run_id))
     if result.outcome is Outcome.INTERRUPTED:
         return Resume(operation)
     if result.outcome is Outcome.SUCCEEDED or not result.retryable or operation.failures >= operation.retry_limit:
@@ -257,7 +257,7 @@ def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
     return Retry(operation, result, delay)
 
 
-def _stopped(operation: Operation, live: Live) -> Result:
+def _stopped(live: Live) -> Result:
     at = f" at '{live.stage}'" if live.stage else ""
     if live.stopping == "Cancelled":
         message = (
@@ -270,7 +270,8 @@ def _stopped(operation: Operation, live: Live) -> Result:
     return _refusal(live.stopping, message)
 
 
-def _of_live(world: World, policy: Policy, operation: Operation, live: Live) -> list[Decision]:
+def _of_live(world: World, policy: Policy, live: Live) -> list[Decision]:
+    operation = live.operation
     if live.stopping:
         return []
     if operation.cancel:
@@ -309,14 +310,13 @@ def _of_idle(world: World, policy: Policy, operation: Operation) -> list[Decisio
         found = check(world, policy, operation)
         if found:
             return found
-    return [Start(_job(world, policy, operation))]
+    return [Start(_job(world.server, world, policy, operation))] if world.server else []
 
 
-def _job(world: World, policy: Policy, operation: Operation) -> Job:
-    assert world.server is not None
-    profile = world.profiles.get(profile_name(operation, world.server))
+def _job(server: Server, world: World, policy: Policy, operation: Operation) -> Job:
+    profile = world.profiles.get(profile_name(operation, server))
     credentials = world.secrets.get(profile.secret) if profile and profile.secret else None
-    return Job(operation, world.server, profile, policy.playbooks[operation.act], credentials)
+    return Job(operation, server, profile, policy.playbooks[operation.act], credentials)
 
 
 def _mistake(world: World, policy: Policy, operation: Operation) -> list[Decision]:
@@ -353,9 +353,8 @@ def _missing(world: World, policy: Policy, operation: Operation) -> list[Decisio
 def _wait_or_end(world: World, policy: Policy, operation: Operation, reason: str, message: str) -> Decision:
     condition = operation.condition("ReferencesResolved")
     limit = operation.seconds("activeDeadlineSeconds") or policy.default_deadline
-    since = operation.created
-    if condition.get("status") == "False":
-        since = _since(condition, operation.created)
+    noticed = parsed_time(str(condition.get("lastTransitionTime"))) if condition.get("status") == "False" else None
+    since = noticed or operation.created
     left = (since + timedelta(seconds=limit) - world.now).total_seconds()
     if left <= 0:
         late = f"{message} It did not appear within {limit:.0f} s."
@@ -364,19 +363,11 @@ def _wait_or_end(world: World, policy: Policy, operation: Operation, reason: str
     return Wait(operation, reason, message, recheck)
 
 
-def _since(condition: Mapping[str, object], default: datetime) -> datetime:
-    text = condition.get("lastTransitionTime")
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return default
-
-
 Lack = tuple[str, str] | None
 Check = Callable[[World, Policy, Operation], Lack]
 
 
-def _missing_server(world: World, policy: Policy, operation: Operation) -> Lack:
+def _missing_server(world: World, _policy: Policy, operation: Operation) -> Lack:
     if world.server is not None:
         return None
     name = operation.server
@@ -384,7 +375,7 @@ def _missing_server(world: World, policy: Policy, operation: Operation) -> Lack:
     return "ServerNotFound", message
 
 
-def _missing_profile(world: World, policy: Policy, operation: Operation) -> Lack:
+def _missing_profile(world: World, _policy: Policy, operation: Operation) -> Lack:
     name = profile_name(operation, world.server)
     if not name or name in world.profiles:
         return None
@@ -395,7 +386,7 @@ def _missing_profile(world: World, policy: Policy, operation: Operation) -> Lack
     return "ProfileNotFound", message
 
 
-def _missing_secret(world: World, policy: Policy, operation: Operation) -> Lack:
+def _missing_secret(world: World, _policy: Policy, operation: Operation) -> Lack:
     profile = world.profiles.get(profile_name(operation, world.server))
     if profile is None or not profile.secret or world.secrets.get(profile.secret) is not None:
         return None

@@ -72,7 +72,7 @@ class Reconciler:
         self._batcher.start()
         for number in range(self.settings.workers):
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
-        for key in self.store.keys():
+        for key in self.store.server_keys():
             self.queue.add(key)
 
     def halt(self) -> None:

@@ -168,7 +168,7 @@ class Run:
         (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
         return runner.rc
 
-    def _status(self, status: Mapping[str, Any], runner_config: Any) -> None:
+    def _status(self, status: Mapping[str, Any], **_: Any) -> None:
         if self._stopped.is_set() and status["status"] == "running":
             threading.Timer(0.2, self.stop).start()
 

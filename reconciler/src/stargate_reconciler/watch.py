@@ -123,7 +123,7 @@ class Store:
         found = (Operation.from_dict(item) for item in items if not _is_final(item))
         return list(found)
 
-    def keys(self) -> set[ServerKey]:
+    def server_keys(self) -> set[ServerKey]:
         """Return the keys of all Servers that are known or named by an Operation."""
         with self._lock:
             return set(self._items["Server"]) | set(self._of_server)
