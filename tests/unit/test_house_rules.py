@@ -124,9 +124,8 @@ def prose(tree: ast.Module) -> Iterator[ast.stmt]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | Function) and ast.get_docstring(node, clean=False) is not None:
             yield node.body[0]
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and DOCUMENTATION.intersection(names(statement)):
-            yield statement
+        if isinstance(node, ast.Assign) and DOCUMENTATION.intersection(names(node)):
+            yield node
 
 
 def names(statement: ast.Assign) -> set[str]:
@@ -250,7 +249,7 @@ def test_files_open_with_their_purpose() -> None:
     """Each package and file says in two to five lines what it is for, or has an Ansible DOCUMENTATION block."""
     found = []
     for source in sources():
-        if any(isinstance(s, ast.Assign) and "DOCUMENTATION" in names(s) for s in source.tree.body):
+        if any(isinstance(node, ast.Assign) and "DOCUMENTATION" in names(node) for node in ast.walk(source.tree)):
             continue
         lines = [line for line in (ast.get_docstring(source.tree) or "").splitlines() if line.strip()]
         if not 2 <= len(lines) <= 5:
