@@ -26,7 +26,7 @@ class Rule:
     holds: Predicate
 
 
-def broken(kind: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[str]:
+def broken(kind: str, obj: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> list[str]:
     """Return a sentence, with its remedy, for each rule of `kind` that `obj` breaks; none when all hold.
 
     Rules on what may change hold when `old` is None, as at the creation of an object. `kind` without rules has none.
@@ -42,34 +42,34 @@ def _part(obj: Mapping[str, Any] | None, path: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _some(path: str, *fields: str) -> Predicate:
-    """Hold when at least one of the fields is set; where nothing stands at `path`, the schema has spoken already."""
+def _some(*fields: str) -> Predicate:
+    """Hold when at least one field of the spec is set; a missing spec is the schema's to refuse."""
 
     def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
-        part = _part(new, path)
+        part = _part(new, "spec")
         return part is None or any(field in part for field in fields)
 
     return holds
 
 
-def _not_both(path: str, one: str, other: str) -> Predicate:
+def _not_both(one: str, other: str) -> Predicate:
     def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
-        part = _part(new, path)
+        part = _part(new, "spec")
         return part is None or not (one in part and other in part)
 
     return holds
 
 
-def _with(path: str, field: str, needed: str) -> Predicate:
+def _with(field: str, needed: str) -> Predicate:
     def holds(new: Mapping[str, Any], _old: Mapping[str, Any] | None) -> bool:
-        part = _part(new, path)
+        part = _part(new, "spec")
         return part is None or field not in part or needed in part
 
     return holds
 
 
-def _same(path: str, *keys: str) -> Predicate:
-    """Hold when the value at `keys` below `path` is what it was before, absence being a value too."""
+def _same(*keys: str) -> Predicate:
+    """Hold when the value at `keys` below the spec is what it was before, absence being a value too."""
 
     def value(part: Mapping[str, Any]) -> Any:
         found: Any = part
@@ -78,7 +78,7 @@ def _same(path: str, *keys: str) -> Predicate:
         return found
 
     def holds(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
-        part, before = _part(new, path), _part(old, path)
+        part, before = _part(new, "spec"), _part(old, "spec")
         return part is None or before is None or value(part) == value(before)
 
     return holds
@@ -104,7 +104,7 @@ RULES: tuple[Rule, ...] = (
         cel="has(self.ipv4) || has(self.mac) || has(self.bmc) || has(self.inventory)",
         message="nothing says which machine this is. "
         "Set at least one of spec.ipv4, spec.mac, spec.bmc and spec.inventory.",
-        holds=_some("spec", "ipv4", "mac", "bmc", "inventory"),
+        holds=_some("ipv4", "mac", "bmc", "inventory"),
     ),
     Rule(
         kind="ProvisioningProfile",
@@ -113,9 +113,7 @@ RULES: tuple[Rule, ...] = (
         "has(self.cloudInitSecretRef) || has(self.customBootstrapScript)",
         message="nothing says what machines get. Set at least one of spec.kubernetesVersion, spec.osVersion, "
         "spec.cloudInit, spec.cloudInitSecretRef and spec.customBootstrapScript.",
-        holds=_some(
-            "spec", "kubernetesVersion", "osVersion", "cloudInit", "cloudInitSecretRef", "customBootstrapScript"
-        ),
+        holds=_some("kubernetesVersion", "osVersion", "cloudInit", "cloudInitSecretRef", "customBootstrapScript"),
     ),
     Rule(
         kind="ProvisioningProfile",
@@ -123,7 +121,7 @@ RULES: tuple[Rule, ...] = (
         cel="!has(self.cloudInit) || !has(self.cloudInitSecretRef)",
         message="spec.cloudInit and spec.cloudInitSecretRef are both set, and only one can be used. "
         "Remove one of them.",
-        holds=_not_both("spec", "cloudInit", "cloudInitSecretRef"),
+        holds=_not_both("cloudInit", "cloudInitSecretRef"),
     ),
     Rule(
         kind="ProvisioningProfile",
@@ -131,21 +129,21 @@ RULES: tuple[Rule, ...] = (
         cel="!has(self.osImageChecksum) || has(self.osImage)",
         message="spec.osImageChecksum is set without an image that it could be the checksum of. "
         "Set spec.osImage, or remove spec.osImageChecksum.",
-        holds=_with("spec", "osImageChecksum", "osImage"),
+        holds=_with("osImageChecksum", "osImage"),
     ),
     Rule(
         kind="Operation",
         path="spec",
         cel="self.serverRef.name == oldSelf.serverRef.name",
         message=f"spec.serverRef of an Operation {_AGAIN} for the other Server.",
-        holds=_same("spec", "serverRef", "name"),
+        holds=_same("serverRef", "name"),
     ),
     Rule(
         kind="Operation",
         path="spec",
         cel="self.operation == oldSelf.operation",
         message=f"spec.operation of an Operation {_AGAIN}.",
-        holds=_same("spec", "operation"),
+        holds=_same("operation"),
     ),
     Rule(
         kind="Operation",
@@ -154,7 +152,7 @@ RULES: tuple[Rule, ...] = (
         "self.provisioningProfileRef.name == oldSelf.provisioningProfileRef.name : "
         "!has(oldSelf.provisioningProfileRef)",
         message=f"spec.provisioningProfileRef of an Operation {_AGAIN} with the other ProvisioningProfile.",
-        holds=_same("spec", "provisioningProfileRef", "name"),
+        holds=_same("provisioningProfileRef", "name"),
     ),
     Rule(
         kind="Operation",
@@ -162,14 +160,14 @@ RULES: tuple[Rule, ...] = (
         cel=_unchanged("activeDeadlineSeconds"),
         message="spec.activeDeadlineSeconds of an Operation cannot be changed. "
         "Set spec.cancel to true to stop it now, or create another Operation with more time.",
-        holds=_same("spec", "activeDeadlineSeconds"),
+        holds=_same("activeDeadlineSeconds"),
     ),
     Rule(
         kind="Operation",
         path="spec",
         cel=_unchanged("retryLimit"),
         message=f"spec.retryLimit of an Operation {_AGAIN}.",
-        holds=_same("spec", "retryLimit"),
+        holds=_same("retryLimit"),
     ),
     Rule(
         kind="Operation",
