@@ -127,9 +127,9 @@ class DatacenterAPI:
         while True:
             answer = self._ask(call)
             if answer.status in (200, 201, 202):
-                return _text(answer.body, "jobId", call), answer.status != 200
+                return _text(answer.body, "jobId", call=call), answer.status != 200
             if answer.status != 409:
-                raise refusal(answer, call, self._http.url)
+                raise refusal(answer, call, url=self._http.url)
             self._outlast(str(answer.body.get("jobId") or ""), call)
 
     def job(self, job_id: str, *, wait: float = 0.0) -> Job:
@@ -138,7 +138,7 @@ class DatacenterAPI:
         call = Call(f"read job {job_id}", "GET", f"/jobs/{quote(job_id, safe='')}{query}", wait=wait)
         answer = self._ask(call)
         if answer.status != 200:
-            raise refusal(answer, call, self._http.url)
+            raise refusal(answer, call, url=self._http.url)
         return _job(answer.body, call)
 
     def wait(self, job_id: str) -> Job:
@@ -199,7 +199,7 @@ class DatacenterAPI:
         if answer.status in (200, 202):
             return True
         if answer.status not in (404, 405, 409):
-            raise refusal(answer, call, self._http.url)
+            raise refusal(answer, call, url=self._http.url)
         try:
             job = self.job(job_id)
         except NotFound:
@@ -215,7 +215,7 @@ class DatacenterAPI:
         call = Call(f"list jobs of server {server_id}", "GET", f"/jobs?{query}")
         answer = self._ask(call)
         if answer.status in (401, 403):
-            raise refusal(answer, call, self._http.url)
+            raise refusal(answer, call, url=self._http.url)
         items = answer.body.get("items") if answer.status == 200 else None
         return [_job(item, call) for item in items or [] if isinstance(item, Mapping)]
 
@@ -243,7 +243,7 @@ class DatacenterAPI:
         while True:
             try:
                 answer = self._http.send(call, limit=max(1.0, self._left()) + call.wait)
-                trouble: Unavailable | Unreachable | None = outage(answer, call, self._http.url)
+                trouble: Unavailable | Unreachable | None = outage(answer, call, url=self._http.url)
                 if trouble is None:
                     return answer
             except Unreachable as error:
@@ -252,10 +252,10 @@ class DatacenterAPI:
                 trouble = error
             if trouble.code == "Throttled":
                 quiet_since = self._clock.now()
-            self._pause(trouble, tries, quiet_since + self._patience.unreachable_after)
+            self._pause(trouble, tries=tries, give_up=quiet_since + self._patience.unreachable_after)
             tries += 1
 
-    def _pause(self, trouble: Unavailable | Unreachable, tries: int, give_up: float) -> None:
+    def _pause(self, trouble: Unavailable | Unreachable, *, tries: int, give_up: float) -> None:
         """Sleep before the next try, or raise the trouble when there is no time for one."""
         limit = min(self._end, give_up)
         asked_for = getattr(trouble, "retry_after", None)
@@ -285,7 +285,7 @@ class DatacenterAPI:
         self._clock.sleep(min(seconds, self._left()))
 
 
-def outage(answer: Answer, call: Call, url: str) -> Unavailable | None:
+def outage(answer: Answer, call: Call, *, url: str) -> Unavailable | None:
     """Return the error of an answer that says "not now" (429, 5xx), None for any other."""
     if answer.status == 429:
         error = Unavailable(
@@ -315,7 +315,7 @@ def retry_after(header: str) -> float | None:
         return None
 
 
-def refusal(answer: Answer, call: Call, url: str) -> StargateError:
+def refusal(answer: Answer, call: Call, *, url: str) -> StargateError:
     """Return the error of an answer that will not change by asking again; details are the API's own words."""
     status, said = answer.status, answer.said
     told = f' "{said}"' if said else ""
@@ -333,7 +333,7 @@ def refusal(answer: Answer, call: Call, url: str) -> StargateError:
     return Invalid(f"Failed to {call.doing}: {text}.", code=code[0] if code else "BadRequest", details=said)
 
 
-def failure_of(job: Job, doing: str, url: str) -> StargateError | None:
+def failure_of(job: Job, doing: str, *, url: str) -> StargateError | None:
     """Return the error of a job that ended badly, None when it succeeded. Retryable unless the API says otherwise."""
     if job.phase == "succeeded":
         return None
@@ -355,7 +355,7 @@ def failure_of(job: Job, doing: str, url: str) -> StargateError | None:
 
 def _job(body: Mapping[str, Any], call: Call) -> Job:
     facts = {name: _short(body[name]) for name in FIELDS if name in body}
-    return Job(_text(body, "jobId", call), _text(body, "phase", call), facts)
+    return Job(_text(body, "jobId", call=call), _text(body, "phase", call=call), facts)
 
 
 def _short(value: Any) -> Any:
@@ -364,7 +364,7 @@ def _short(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else clipped(str(value))
 
 
-def _text(body: Mapping[str, Any], name: str, call: Call) -> str:
+def _text(body: Mapping[str, Any], name: str, *, call: Call) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
         text = f"Failed to {call.doing}: the answer has no {name}. Is the url that of a datacenter API?"

@@ -78,7 +78,7 @@ def perform(params: Mapping[str, Any], *, check_mode: bool, host: str) -> dict[s
     try:
         wanted = _wanted(params, host)
         api = _client(params, check_mode=check_mode)
-        result = _foretell(api, params, wanted) if check_mode else _act(api, params, wanted)
+        result = _foretell(api, params, wanted=wanted) if check_mode else _act(api, params, wanted=wanted)
     except StargateError as error:
         result = failed(error)
     if wanted:
@@ -129,12 +129,12 @@ def _wanted(params: Mapping[str, Any], host: str) -> Wanted | None:
     return Wanted(params["type"], params["server_id"], request_id, fields)
 
 
-def _act(api: DatacenterAPI, params: Mapping[str, Any], wanted: Wanted | None) -> dict[str, Any]:
+def _act(api: DatacenterAPI, params: Mapping[str, Any], *, wanted: Wanted | None) -> dict[str, Any]:
     if params["state"] == "canceled":
         return _cancel(api, params["job_id"])
     if params["state"] == "submitted" and wanted:
         return _submit(api, wanted)
-    return _finish(api, params, wanted)
+    return _finish(api, params, wanted=wanted)
 
 
 def _submit(api: DatacenterAPI, wanted: Wanted) -> dict[str, Any]:
@@ -149,12 +149,12 @@ def _submit(api: DatacenterAPI, wanted: Wanted) -> dict[str, Any]:
     return {"changed": False, "msg": f"Job {job_id} was submitted before", "job": facts}
 
 
-def _finish(api: DatacenterAPI, params: Mapping[str, Any], wanted: Wanted | None) -> dict[str, Any]:
+def _finish(api: DatacenterAPI, params: Mapping[str, Any], *, wanted: Wanted | None) -> dict[str, Any]:
     job, started = api.finish(wanted, params["job_id"] or "")
     result: dict[str, Any] = {"changed": started, "msg": job.facts.get("message", ""), "job": dict(job.facts)}
     subject = params["server_id"] or job.facts.get("serverId")
     doing = f"{wanted.type if wanted else 'act on'} server {subject}" if subject else f"finish job {job.id}"
-    error = failure_of(job, doing, params["url"].rstrip("/"))
+    error = failure_of(job, doing, url=params["url"].rstrip("/"))
     return {**result, **failed(error), "changed": started} if error else result
 
 
@@ -164,7 +164,7 @@ def _cancel(api: DatacenterAPI, job_id: str) -> dict[str, Any]:
     return {"changed": canceled, "msg": f"Job {job_id} {text}", "job": {"jobId": job_id}}
 
 
-def _foretell(api: DatacenterAPI, params: Mapping[str, Any], wanted: Wanted | None) -> dict[str, Any]:
+def _foretell(api: DatacenterAPI, params: Mapping[str, Any], *, wanted: Wanted | None) -> dict[str, Any]:
     """Say what would be done, by reading only."""
     if params["job_id"]:
         try:

@@ -23,7 +23,7 @@ from stargate_reconciler.mock_dc.settings import Faults, Settings
 class Refused(Exception):
     """The book does not take the request; `status` is the HTTP status that says so, the text is a sentence."""
 
-    def __init__(self, status: int, code: str, message: str, *, job_id: str = "") -> None:
+    def __init__(self, status: int, code: str, *, message: str, job_id: str = "") -> None:
         """Keep what the answer's body needs."""
         super().__init__(message)
         self.status, self.code, self.job_id = status, code, job_id
@@ -73,7 +73,7 @@ class JobBook:
             busy = self._active.get(wanted.server_id)
             if seen is None and busy:
                 text = f'Server "{wanted.server_id}" is busy with {busy}'
-                raise Refused(409, "ServerBusy", text, job_id=busy)
+                raise Refused(409, "ServerBusy", message=text, job_id=busy)
             job = seen or self._admit(wanted, now)
             view = job.view(now)
         if seen is None:
@@ -126,7 +126,7 @@ class JobBook:
         with self._cond:
             job = self._job(job_id)
             if job.ended:
-                raise Refused(409, "JobFinished", f"Job {job_id} has already {job.phase}", job_id=job_id)
+                raise Refused(409, "JobFinished", message=f"Job {job_id} has already {job.phase}", job_id=job_id)
             now = time.time()
             job.end(now, "canceled", message="Canceled on request")
             self._settle(job)
@@ -172,14 +172,16 @@ class JobBook:
         job = self._jobs[known]
         if (job.type, job.server_id) != (wanted.type, wanted.server_id):
             text = f"The idempotency key belongs to {job.id}, a {job.type} of server {job.server_id}"
-            raise Refused(422, "IdempotencyKeyReused", text, job_id=job.id)
+            raise Refused(422, "IdempotencyKeyReused", message=text, job_id=job.id)
         return job
 
     def _admit(self, wanted: Wanted, now: float) -> Job:
         while len(self._jobs) >= self._settings.max_jobs:
             oldest = next((job for job in self._jobs.values() if job.ended), None)
             if oldest is None:
-                raise Refused(503, "Overloaded", f"All {self._settings.max_jobs} jobs are active, try again later")
+                raise Refused(
+                    503, "Overloaded", message=f"All {self._settings.max_jobs} jobs are active, try again later"
+                )
             self._drop(oldest)
         self._last_id = max(self._last_id + 1, time.time_ns())
         self._accepted += 1
@@ -199,8 +201,8 @@ class JobBook:
         faults = self.faults
         dice = random.Random(f"{faults.seed}/{wanted.request_id or self._accepted}")  # noqa: S311  # a simulation
         stages = [step.stage for step in STEPS[wanted.type]]
-        fails = dice.random() < faults.failureRate
-        stage = faults.failStage if faults.failStage in stages else dice.choice(stages)
+        fails = dice.random() < faults.failure_rate
+        stage = faults.fail_stage if faults.fail_stage in stages else dice.choice(stages)
         configured = self._settings.repave_duration if wanted.type == "repave" else self._settings.reboot_duration
         return Job(
             id=f"job-{self._last_id}",
@@ -209,9 +211,9 @@ class JobBook:
             request=wanted.request,
             request_id=wanted.request_id,
             created_at=now,
-            duration=(faults.durationSeconds or configured) / self._settings.speed,
+            duration=(faults.duration_seconds or configured) / self._settings.speed,
             fail_stage=stage if fails else "",
-            hangs=dice.random() < faults.hangRate,
+            hangs=dice.random() < faults.hang_rate,
         )
 
     def _keep(self, job: Job) -> None:
@@ -269,7 +271,7 @@ class JobBook:
     def _job(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None:
-            raise Refused(404, "JobNotFound", f'There is no job "{job_id[:64]}"')
+            raise Refused(404, "JobNotFound", message=f'There is no job "{job_id[:64]}"')
         return job
 
     def _server(self, server_id: str) -> dict[str, Any]:

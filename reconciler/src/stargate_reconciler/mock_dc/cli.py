@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stargate_reconciler.mock_dc.server import MockDatacenter
 from stargate_reconciler.mock_dc.settings import Faults, Settings
@@ -89,7 +90,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     text = "serve /admin/faults, which makes things go wrong [ADMIN]"
     parser.add_argument("--admin", action="store_true", default=admin, help=text)
     given = vars(parser.parse_args(argv))
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for name, _default, reader, help_text in _OPTIONS:
         key = name.replace("-", "_")
         try:
@@ -98,8 +99,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             parser.error(f'--{name} does not understand "{given[key]}": {help_text}')
     if bool(values["tls_cert"]) != bool(values["tls_key"]):
         parser.error("--tls-cert and --tls-key need each other")
-    faults = Faults(failureRate=values.pop("failure_rate"), seed=values.pop("seed"))  # type: ignore[arg-type]
-    return Settings(**values, admin=given["admin"], faults=faults)  # type: ignore[arg-type]
+    faults = Faults(failure_rate=values.pop("failure_rate"), seed=values.pop("seed"))
+    return Settings(**values, admin=given["admin"], faults=faults)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ It describes and decides nothing; a test holds every answer of the mock against 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from stargate_reconciler import __version__
@@ -18,6 +17,8 @@ Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
 _TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
+_COMMON = (401, 429, 503)
+_ID: Schema = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]}
 _JSON_TYPES = {float: "number", int: "integer", str: "string"}
 
 
@@ -37,7 +38,7 @@ def _schemas() -> dict[str, Schema]:
     repave = dict.fromkeys(("osVersion", "osImage", "cloudInit", "kubernetesVersion"), _TEXT)
     error: dict[str, Schema] = {"code": _TEXT, "message": _TEXT, "retryable": {"type": "boolean"}}
     health = {"status": {"const": "healthy"}, "dc": _TEXT, "version": _TEXT}
-    knobs = {knob.name: {"type": _JSON_TYPES[type(getattr(Faults(), knob.name))]} for knob in fields(Faults)}
+    knobs = {name: {"type": _JSON_TYPES[type(value)]} for name, value in Faults().wire().items()}
     reboot = {**submit, "force": {"type": "boolean"}}
     return {
         "Health": _object(health),
@@ -95,8 +96,8 @@ def _answers(good: dict[int, Schema | str | None], *errors: int) -> dict[str, An
     return found
 
 
-def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": description}
+def _query(name: str, schema: Schema, *, about: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": about}
 
 
 def _submission(kind: str) -> dict[str, Any]:
@@ -115,69 +116,64 @@ def _submission(kind: str) -> dict[str, Any]:
     }
 
 
-def _read(name: str, summary: str, responses: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _act(name: str, summary: str, *, responses: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"operationId": name, "summary": summary, "responses": responses, **more}
 
 
-def _paths() -> dict[str, Any]:
-    wait: Schema = {"type": "number", "minimum": 0, "maximum": 30}
-    faults_body = {"required": True, "content": {"application/json": {"schema": _ref("Faults")}}}
-    common = (401, 429, 503)
-    job_id = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]}
+def _service_paths() -> dict[str, Any]:
     health = _answers({200: _ref("Health")})
+    paths: dict[str, Any] = {
+        f"/{name}": {"get": _act(name, "Is it up?", responses=health, security=[])}
+        for name in ("health", "healthz", "readyz")
+    }
+    text = _answers({200: "text/plain"})
+    paths["/metrics"] = {"get": _act("metrics", "Prometheus text.", responses=text, security=[])}
+    return paths
+
+
+def _job_paths() -> dict[str, Any]:
     listing = [
-        _query("serverId", _TEXT, "Only jobs of this server."),
-        _query("phase", {"enum": list(PHASES)}, "Only jobs in this phase."),
-        _query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}, "Jobs per page."),
-        _query("cursor", _TEXT, "The `next` of the page before."),
+        _query("serverId", _TEXT, about="Only jobs of this server."),
+        _query("phase", {"enum": list(PHASES)}, about="Only jobs in this phase."),
+        _query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}, about="Jobs per page."),
+        _query("cursor", _TEXT, about="The `next` of the page before."),
     ]
-    poll = _query("wait", wait, "Seconds to wait for the job to end; the answer comes at once when it has.")
-    follow = _query("follow", {"type": "boolean"}, "Go on until the job has ended.")
-    logs = _answers({200: "text/plain"}, *common, 404)
+    wait: Schema = {"type": "number", "minimum": 0, "maximum": 30}
+    poll = [_query("wait", wait, about="Seconds to wait for the job to end; the answer comes at once when it has.")]
+    follow = [_query("follow", {"type": "boolean"}, about="Go on until the job has ended.")]
+    jobs = _answers({200: _ref("JobList")}, *_COMMON, 400)
+    job = _answers({200: _ref("Job")}, *_COMMON, 400, 404)
+    canceled = _answers({202: _ref("Job")}, *_COMMON, 404, 409)
+    logs = _answers({200: "text/plain"}, *_COMMON, 404)
+    cancel = _act("cancelJob", "End a job; 409 when it has ended.", responses=canceled)
     return {
-        **{
-            f"/{name}": {"get": {**_read(name, "Is it up?", health), "security": []}}
-            for name in ("health", "healthz", "readyz")
-        },
-        "/metrics": {"get": {**_read("metrics", "Prometheus text.", _answers({200: "text/plain"})), "security": []}},
         "/repave": {"post": _submission("repave")},
         "/reboot": {"post": _submission("reboot")},
-        "/jobs": {
-            "get": _read(
-                "listJobs", "Jobs, oldest first.", _answers({200: _ref("JobList")}, *common, 400), parameters=listing
-            )
-        },
-        "/jobs/{id}": {
-            **job_id,
-            "get": _read("job", "One job.", _answers({200: _ref("Job")}, *common, 400, 404), parameters=[poll]),
-        },
-        "/jobs/{id}/cancel": {
-            **job_id,
-            "post": _read(
-                "cancelJob", "End a job; 409 when it has ended.", _answers({202: _ref("Job")}, *common, 404, 409)
-            ),
-        },
-        "/jobs/{id}/logs": {**job_id, "get": _read("jobLogs", "The job's log.", logs, parameters=[follow])},
-        "/servers": {
-            "get": _read("listServers", "Servers, as last known.", _answers({200: _ref("ServerList")}, *common))
-        },
-        "/servers/{id}": {
-            **job_id,
-            "get": _read("server", "One server.", _answers({200: _ref("Server")}, *common, 404)),
-        },
-        "/admin/faults": {
-            "get": _read("faults", "The fault knobs (mock only).", _answers({200: _ref("Faults")}, 401, 404)),
-            "post": _read(
-                "setFaults",
-                "Turn the knobs that are named (mock only).",
-                _answers({204: None}, 400, 401, 404, 422),
-                requestBody=faults_body,
-            ),
-        },
-        "/admin/jobs/{id}": {
-            **job_id,
-            "delete": _read("forgetJob", "Lose a job (mock only).", _answers({204: None}, 401, 404)),
-        },
+        "/jobs": {"get": _act("listJobs", "Jobs, oldest first.", responses=jobs, parameters=listing)},
+        "/jobs/{id}": {**_ID, "get": _act("job", "One job.", responses=job, parameters=poll)},
+        "/jobs/{id}/cancel": {**_ID, "post": cancel},
+        "/jobs/{id}/logs": {**_ID, "get": _act("jobLogs", "The log.", responses=logs, parameters=follow)},
+    }
+
+
+def _server_paths() -> dict[str, Any]:
+    servers = _answers({200: _ref("ServerList")}, *_COMMON)
+    server = _answers({200: _ref("Server")}, *_COMMON, 404)
+    return {
+        "/servers": {"get": _act("listServers", "Servers, as last known.", responses=servers)},
+        "/servers/{id}": {**_ID, "get": _act("server", "One server.", responses=server)},
+    }
+
+
+def _admin_paths() -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {"schema": _ref("Faults")}}}
+    shown = _answers({200: _ref("Faults")}, 401, 404)
+    turned = _answers({204: None}, 400, 401, 404, 422)
+    lost = _answers({204: None}, 401, 404)
+    turn = _act("setFaults", "Turn the knobs that are named (mock only).", responses=turned, requestBody=body)
+    return {
+        "/admin/faults": {"get": _act("faults", "The fault knobs (mock only).", responses=shown), "post": turn},
+        "/admin/jobs/{id}": {**_ID, "delete": _act("forgetJob", "Lose a job (mock only).", responses=lost)},
     }
 
 
@@ -188,7 +184,7 @@ def document(dc_name: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": f"Datacenter API of {dc_name}", "version": __version__, "license": {"name": "Apache-2.0"}},
         "security": [{}, {"bearer": []}],
-        "paths": _paths(),
+        "paths": {**_service_paths(), **_job_paths(), **_server_paths(), **_admin_paths()},
         "components": {
             "schemas": _schemas(),
             "responses": {"Error": {"description": "What went wrong; 429 carries Retry-After.", "content": error}},

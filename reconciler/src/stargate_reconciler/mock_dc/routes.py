@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
@@ -63,7 +63,7 @@ def json_answer(status: int, body: Any, **headers: str) -> Answer:
     return Answer(status, json.dumps(body), headers=named)
 
 
-def error_answer(status: int, code: str, message: str, *, job_id: str = "", **headers: str) -> Answer:
+def error_answer(status: int, code: str, *, message: str, job_id: str = "", **headers: str) -> Answer:
     """Return an error as the API words it."""
     retryable = code == "ServerBusy" or status == 429 or status >= 500
     body: dict[str, Any] = {"code": code, "message": message, "retryable": retryable}
@@ -95,7 +95,7 @@ class Routes:
         ]
         if admin:
             table += [
-                ("GET", "/admin/faults", lambda _: json_answer(200, asdict(book.faults))),
+                ("GET", "/admin/faults", lambda _: json_answer(200, book.faults.wire())),
                 ("POST", "/admin/faults", self._set_faults),
                 ("DELETE", "/admin/jobs/{id}", self._forget),
             ]
@@ -116,15 +116,15 @@ class Routes:
             allowed.append(method)
         if allowed:
             text = f"{request.method[:16]} is not allowed on this path"
-            return error_answer(405, "MethodNotAllowed", text, Allow=", ".join(sorted(set(allowed)))), ""
-        return error_answer(404, "NotFound", f'There is no "{request.path[:64]}" here'), ""
+            return error_answer(405, "MethodNotAllowed", message=text, Allow=", ".join(sorted(set(allowed)))), ""
+        return error_answer(404, "NotFound", message=f'There is no "{request.path[:64]}" here'), ""
 
     def _answered(self, act: Callable[..., Answer], request: Request, *names: str) -> Answer:
         try:
             return act(request, *names)
         except Refused as refused:
             headers = {"Retry_After": "1"} if refused.status in (429, 503) else {}
-            return error_answer(refused.status, refused.code, str(refused), job_id=refused.job_id, **headers)
+            return error_answer(refused.status, refused.code, message=str(refused), job_id=refused.job_id, **headers)
 
     def _health(self, _: Request) -> Answer:
         return json_answer(200, {"status": "healthy", "dc": self._dc_name, "version": __version__})
@@ -133,12 +133,12 @@ class Routes:
         body = _object(request.body)
         problems = _problems(body)
         if problems:
-            raise Refused(422, "Invalid", "; ".join(problems))
+            raise Refused(422, "Invalid", message="; ".join(problems))
         key, same = request.headers.get("Idempotency-Key", ""), body.get("requestId") or ""
         if key and same and key != same:
-            raise Refused(400, "BadRequest", "Idempotency-Key and requestId differ")
+            raise Refused(400, "BadRequest", message="Idempotency-Key and requestId differ")
         if len(key or same) > LONGEST_KEY:
-            raise Refused(422, "Invalid", f"The idempotency key is longer than {LONGEST_KEY} characters")
+            raise Refused(422, "Invalid", message=f"The idempotency key is longer than {LONGEST_KEY} characters")
         known = {name: body[name] for name in (*_TEXTS, "force") if body.get(name) is not None}
         known.pop("cloudInit", None)  # may hold secrets, and no machine is there to use it
         job, new = self._book.submit(Wanted(kind, body["serverId"], key or same, known))
@@ -147,16 +147,16 @@ class Routes:
 
     def _job(self, request: Request, job_id: str) -> Answer:
         if not job_id:
-            raise Refused(400, "BadRequest", "The job id is missing")
-        return json_answer(200, self._book.wait(job_id, _number(request, "wait", 0, most=LONGEST_WAIT)))
+            raise Refused(400, "BadRequest", message="The job id is missing")
+        return json_answer(200, self._book.wait(job_id, _number(request, "wait", most=LONGEST_WAIT)))
 
     def _jobs(self, request: Request) -> Answer:
         phase = request.query.get("phase", "")
         if phase and phase not in PHASES:
-            raise Refused(400, "BadRequest", f"phase must be one of {', '.join(PHASES)}")
-        limit = int(_number(request, "limit", 100, most=500))
+            raise Refused(400, "BadRequest", message=f"phase must be one of {', '.join(PHASES)}")
+        limit = int(_number(request, "limit", most=500, otherwise=100))
         if limit < 1:
-            raise Refused(400, "BadRequest", "limit must be at least 1")
+            raise Refused(400, "BadRequest", message="limit must be at least 1")
         server_id, cursor = request.query.get("serverId", ""), request.query.get("cursor", "")
         found = self._book.jobs(server_id=server_id, phase=phase, after=cursor)
         page = found[:limit]
@@ -175,21 +175,23 @@ class Routes:
         for server in self._book.servers():
             if server["serverId"] == server_id:
                 return json_answer(200, server)
-        raise Refused(404, "ServerNotFound", f'There is no server "{server_id[:64]}"')
+        raise Refused(404, "ServerNotFound", message=f'There is no server "{server_id[:64]}"')
 
     def _set_faults(self, request: Request) -> Answer:
         body = _object(request.body)
-        kinds = {knob.name: type(getattr(Faults(), knob.name)) for knob in fields(Faults)}
+        names = {spelled: name for name, spelled in Faults.wire_names().items()}
         changes = {}
-        for name, value in body.items():
-            kind = kinds.get(name)
-            if kind is None:
-                raise Refused(422, "Invalid", f'There is no fault "{name[:32]}"; there are {", ".join(kinds)}')
+        for spelled, value in body.items():
+            if spelled not in names:
+                raise Refused(
+                    422, "Invalid", message=f'There is no fault "{spelled[:32]}"; there are {", ".join(names)}'
+                )
+            kind = type(getattr(Faults(), names[spelled]))
             if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-                raise Refused(422, "Invalid", f"{name} must be of type {kind.__name__}")
-            if name == "failStage" and value and value not in STAGES:
-                raise Refused(422, "Invalid", f"failStage must be one of {', '.join(STAGES)}")
-            changes[name] = kind(value)
+                raise Refused(422, "Invalid", message=f"{spelled} must be of type {kind.__name__}")
+            if spelled == "failStage" and value and value not in STAGES:
+                raise Refused(422, "Invalid", message=f"failStage must be one of {', '.join(STAGES)}")
+            changes[names[spelled]] = kind(value)
         self._book.set_faults(changes)
         return Answer(204)
 
@@ -202,9 +204,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "BadRequest", f"The body is not JSON: {str(error)[:100]}") from error
+        raise Refused(400, "BadRequest", message=f"The body is not JSON: {str(error)[:100]}") from error
     if not isinstance(parsed, dict):
-        raise Refused(400, "BadRequest", "The body is not a JSON object")
+        raise Refused(400, "BadRequest", message="The body is not a JSON object")
     return parsed
 
 
@@ -235,14 +237,14 @@ def _is_ipv4(text: str) -> bool:
     return True
 
 
-def _number(request: Request, name: str, otherwise: float, *, most: float) -> float:
+def _number(request: Request, name: str, *, most: float, otherwise: float = 0) -> float:
     text = request.query.get(name, "")
     if not text:
         return otherwise
     try:
         value = float(text)
     except ValueError as error:
-        raise Refused(400, "BadRequest", f"{name} must be a number") from error
+        raise Refused(400, "BadRequest", message=f"{name} must be a number") from error
     if not 0 <= value <= most:
-        raise Refused(400, "BadRequest", f"{name} must be between 0 and {most:g}")
+        raise Refused(400, "BadRequest", message=f"{name} must be between 0 and {most:g}")
     return value

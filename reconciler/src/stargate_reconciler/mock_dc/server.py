@@ -96,15 +96,15 @@ class MockDatacenter(ThreadingHTTPServer):
     def fault(self) -> Answer | None:
         """Return what happens to this request instead of an answer: an error, a drop (status 0), or None."""
         faults, number = self.book.faults, next(self._count)
-        if faults.latencyMs:
-            time.sleep(faults.latencyMs / 1000)
-        if faults.dropEvery and number % faults.dropEvery == 0:
+        if faults.latency_ms:
+            time.sleep(faults.latency_ms / 1000)
+        if faults.drop_every and number % faults.drop_every == 0:
             return Answer(0)
-        if faults.throttleEvery and number % faults.throttleEvery == 0:
-            after = str(faults.retryAfterSeconds)
-            return error_answer(429, "TooManyRequests", "Too many requests", Retry_After=after)
-        if faults.unavailableEvery and number % faults.unavailableEvery == 0:
-            return error_answer(503, "Unavailable", "Out of order on purpose")
+        if faults.throttle_every and number % faults.throttle_every == 0:
+            after = str(faults.retry_after_seconds)
+            return error_answer(429, "TooManyRequests", message="Too many requests", Retry_After=after)
+        if faults.unavailable_every and number % faults.unavailable_every == 0:
+            return error_answer(503, "Unavailable", message="Out of order on purpose")
         return None
 
     def refusal(self, request: Request) -> Answer | None:
@@ -115,7 +115,7 @@ class MockDatacenter(ThreadingHTTPServer):
         if hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             return None
         text = "The bearer token is wrong" if given else "A bearer token is needed"
-        return error_answer(401, "Unauthorized", text, WWW_Authenticate="Bearer")
+        return error_answer(401, "Unauthorized", message=text, WWW_Authenticate="Bearer")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -149,10 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length") or "0"
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            return error_answer(411, "LengthRequired", "Content-Length is needed"), ""
+            return error_answer(411, "LengthRequired", message="Content-Length is needed"), ""
         if int(length) > LARGEST_BODY:
             self.close_connection = True
-            return error_answer(413, "TooLarge", f"The body is larger than {LARGEST_BODY} bytes"), ""
+            return error_answer(413, "TooLarge", message=f"The body is larger than {LARGEST_BODY} bytes"), ""
         body = self.rfile.read(int(length))
         headers = {name.title(): value for name, value in self.headers.items()}
         request = Request.of(self.command, self.path, headers=headers, body=body)

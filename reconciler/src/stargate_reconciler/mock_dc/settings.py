@@ -6,28 +6,40 @@ Reading flags and the environment is done in `cli.py` alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Faults:
     """What goes wrong on purpose. Rates are 0..1; "every n" counts requests, 0 means never.
 
-    `failStage` names the stage that a failing job fails in (empty: a random one). `durationSeconds` replaces the
-    length of the jobs accepted from now on (0: as configured), `hangRate` is the share of them that never ends.
+    `fail_stage` names the stage that a failing job fails in (empty: a random one). `duration_seconds` replaces the
+    length of the jobs accepted from now on (0: as configured), `hang_rate` is the share of them that never ends.
     """
 
-    failureRate: float = 0.0  # noqa: N815  # the names are those of the wire
-    failStage: str = ""  # noqa: N815
-    hangRate: float = 0.0  # noqa: N815
-    latencyMs: float = 0.0  # noqa: N815
-    dropEvery: int = 0  # noqa: N815
-    unavailableEvery: int = 0  # noqa: N815
-    throttleEvery: int = 0  # noqa: N815
-    retryAfterSeconds: int = 1  # noqa: N815
-    durationSeconds: float = 0.0  # noqa: N815
+    failure_rate: float = 0.0
+    fail_stage: str = ""
+    hang_rate: float = 0.0
+    latency_ms: float = 0.0
+    drop_every: int = 0
+    unavailable_every: int = 0
+    throttle_every: int = 0
+    retry_after_seconds: int = 1
+    duration_seconds: float = 0.0
     seed: int = 0
+
+    @classmethod
+    def wire_names(cls) -> dict[str, str]:
+        """Return how the API spells each knob: failure_rate -> failureRate."""
+        names = [knob.name for knob in fields(cls)]
+        return {name: re.sub("_(.)", lambda match: match[1].upper(), name) for name in names}
+
+    def wire(self) -> dict[str, Any]:
+        """Return the knobs as the API shows them."""
+        return {spelled: getattr(self, name) for name, spelled in self.wire_names().items()}
 
 
 @dataclass(frozen=True)
