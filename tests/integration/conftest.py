@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon import Cluster, DaemonProcess
-from sshd import SshHost, free_port, make_key
-
-MOCK_DC = str(Path(sys.executable).parent / "stargate-mock-dc")
-
+from tests.integration.daemon import Cluster, DaemonProcess
+from tests.integration.datacenter import MockDatacenter
+from tests.integration.sshd import SshHost, free_port, make_key
 
 @pytest.fixture
 def cluster(control_plane: Any, crds: Any, namespace: str) -> Cluster:
@@ -51,31 +46,6 @@ def ssh_hosts(tmp_path: Path, key: str) -> Iterator[Callable[[int], list[SshHost
     yield start
     for host in started:
         host.stop()
-
-
-class MockDatacenter:
-    """One stargate-mock-dc process."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *flags: str) -> MockDatacenter:
-        """Start it; its jobs are kept in a file and survive a restart."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        log = (self.directory / "log").open("ab")
-        command = [MOCK_DC, "--port", str(self.port), "--state-file", str(self.directory / "jobs.json"), *flags]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ})
-        return self
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(5)
-            self.process = None
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sshd import free_port
+from tests.integration.sshd import free_port
 
 PROGRAM = str(Path(sys.executable).parent / "stargate-reconciler")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MockDatacenter
-from daemon import Cluster, DaemonProcess, operation, profile, server
-from sshd import SshHost
-from test_operations import on_hosts, operations, secret
+from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
+from tests.integration.datacenter import MockDatacenter
+from tests.integration.sshd import SshHost
+from tests.integration.test_operations import on_hosts, operations, secret
 
 __all__ = ["operations"]
 

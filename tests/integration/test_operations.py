@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MockDatacenter
-from daemon import Cluster, DaemonProcess, operation, profile, server
-from sshd import SshHost
+from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
+from tests.integration.datacenter import MockDatacenter
+from tests.integration.sshd import SshHost
 
 HELLO = """- name: Say hello
   hosts: all

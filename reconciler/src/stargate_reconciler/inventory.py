@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
@@ -183,9 +182,15 @@ def _ssh_hosts(jobs: Sequence[Job], ssh: Mapping[str, Object], files: RunFiles) 
 
 
 def _pinned(jobs: Sequence[Job]) -> list[str]:
-    lines: list[str] = []
-    for job in jobs:
-        for part in ("spec", "status"):
-            keys: Any = (job.server.raw.get(part) or {}).get("sshHostKeys")
-            lines += [key for key in keys or () if isinstance(key, str) and "\n" not in key and key not in lines]
-    return lines
+    lines = [line for job in jobs for line in _server.pinned_keys(job.server.raw)]
+    return list(dict.fromkeys(lines))
+
+
+def learned_keys(files: RunFiles, job: Job) -> tuple[str, ...]:
+    """Return the host keys that a run knows of a Server and its router: those pinned before and those of first contact."""
+    names = {_server.hostname(job.server.raw), _server.router_key_alias(job.server.raw)}
+    try:
+        lines = files.known_hosts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    return tuple(line for line in lines if line.partition(" ")[0] in names)

@@ -188,6 +188,7 @@ class Watcher:
         self.synced = threading.Event()
         self.on_error: Callable[[Exception], None] = lambda error: None
         self._delay = 0.2
+        self._stopping = False
         self._informer = SharedInformer(self._list_or_watch)
         logging.getLogger("kubernetes.informer").setLevel(logging.CRITICAL)
         self._informer.add_event_handler("ERROR", self._slow_down)
@@ -201,6 +202,7 @@ class Watcher:
 
     def stop(self) -> None:
         """Ask the thread to end, without waiting for a watch that is quiet."""
+        self._stopping = True
         stopper = threading.Thread(target=self._informer.stop, daemon=True)
         stopper.start()
         stopper.join(1.0)
@@ -237,6 +239,8 @@ class Watcher:
         )
 
     def _slow_down(self, error: Exception) -> None:
+        if self._stopping:
+            return
         self.on_error(error)
         time.sleep(self._delay)
         self._delay = min(5.0, self._delay * 2)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from ansible_runner.config.runner import RunnerConfig
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
 from . import guard
-from .inventory import RunFiles
+from .inventory import RunFiles, learned_keys
 from .model import Job, Outcome, Result
 from .redact import redacted
 
@@ -275,7 +275,7 @@ class Run:
     def _resolve(self, host: str, result: Result) -> None:
         job = self._waiting.pop(host, None)
         if job is not None:
-            self._listener.resulted(job, result)
+            self._listener.resulted(job, replace(result, host_keys=learned_keys(self.order.files, job)))
 
     def _sweep(self) -> None:
         """Kill whatever still carries this run's mark: what a guard that was itself killed could not."""

@@ -212,7 +212,8 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
         patch.update(_learned(result, profile))
         if "state" in patch:
             wanted["Provisioned"] = (True, operation.act.capitalize(), patch["message"])
-        wanted["Reachable"] = (True, "Reached", f"Reached by Operation {operation.name}.")
+        if not result.facts.get("dcJobID"):
+            wanted["Reachable"] = (True, "Reached", f"Reached by Operation {operation.name}.")
     else:
         patch["message"] = redacted(f"Operation {operation.name} ({operation.act}) failed: {said(result)}")
         stopped = result.reason in ("Cancelled", "DeadlineExceeded", "Deleted")
@@ -221,7 +222,7 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
             wanted["Provisioned"] = (False, result.reason or "Failed", patch["message"])
         if result.outcome is Outcome.UNREACHABLE:
             wanted["Reachable"] = (False, "Unreachable", patch["message"])
-    if result.host_keys:
+    if result.host_keys and result.reason != "HostKeyChanged":
         patch["sshHostKeys"] = list(result.host_keys)
     patch["conditions"] = conditions(server.status.get("conditions"), wanted, now, _generation(server))
     return patch

@@ -123,6 +123,12 @@ class Store:
         found = (Operation.from_dict(item) for item in items if not _is_final(item))
         return list(found)
 
+    def named(self, names: Iterable[ServerKey]) -> list[Operation]:
+        """Return the Operations of these namespaces and names, as far as they are there."""
+        with self._lock:
+            items = [item for item in map(self._items["Operation"].get, names) if item]
+        return [Operation.from_dict(item) for item in items]
+
     def server_keys(self) -> set[ServerKey]:
         """Return the keys of all Servers that are known or named by an Operation."""
         with self._lock:
