@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from stargate_reconciler.errors import ReconcilerError
-from stargate_reconciler.local.binaries import NEEDED, Request, obtain
+from stargate_reconciler.local.binaries import obtain
 from stargate_reconciler.local.control_plane import ControlPlane
 from stargate_reconciler.local.places import Places
+from stargate_reconciler.local.programs import NEEDED, Request
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from stargate_reconciler.errors import UserError
+
 _VALID = datetime.timedelta(days=365)
 _CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 _SERVER = ExtendedKeyUsageOID.SERVER_AUTH
@@ -50,7 +52,8 @@ class Authority:
         crt, key_file = directory / f"{name}.crt", directory / f"{name}.key"
         if crt.exists() and key_file.exists():
             key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - we wrote it
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise UserError(f"Failed to read {key_file}: it is not an EC key. Remove {directory} to make it anew.")
             return cls(directory, name, key, x509.load_pem_x509_certificate(crt.read_bytes()))
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"stargate-{name.replace('/', '-')}")])
@@ -135,7 +138,7 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _key_text(key: ec.EllipticCurvePrivateKey) -> bytes:
-    # SEC 1, as kubeadm writes it: Kubernetes 1.20 reads EC service account keys only in this form.
+    # SEC 1, the form in which kubeadm writes EC keys.
     form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 

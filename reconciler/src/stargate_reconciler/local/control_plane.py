@@ -107,7 +107,7 @@ class ControlPlane:
             controllers = controllers or settings.controllers
             if before.state == "running" and controllers == settings.controllers:
                 return False
-            programs = {name: Path(path) for name, path in settings.programs.items()} | dict(programs)
+            programs = dict(programs) | {name: Path(path) for name, path in settings.programs.items()}
         for attempt in range(1, _ATTEMPTS + 1):
             wanted = settings or self._new_settings(programs, port)
             paths = {name: str(path) for name, path in programs.items()}
@@ -227,8 +227,8 @@ class ControlPlane:
 
     def stop(self, *, seconds: float = 10) -> bool:
         """Stop its processes, the API server before etcd; returns whether any was running. Files stay."""
-        names = (*_API, *CONTROLLERS)
-        return any([self.process(name).stop(seconds=seconds) for name in reversed(names)])
+        was_running = [self.process(name).stop(seconds=seconds) for name in reversed((*_API, *CONTROLLERS))]
+        return any(was_running)
 
     def remove(self) -> None:
         """Remove its files; only when it is stopped."""

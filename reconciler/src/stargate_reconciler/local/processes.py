@@ -101,7 +101,7 @@ class Process:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return pid
 
-    def _spawn(self, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    def _spawn(self, argv: list[str], environ: Mapping[str, str]) -> int:
         output = (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), output, (os.POSIX_SPAWN_DUP2, 1, 2)]
         return os.posix_spawn(

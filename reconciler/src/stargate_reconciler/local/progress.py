@@ -30,7 +30,7 @@ class Step:
 class Progress:
     """Shows steps on a stream, each line with a prefix. Without a stream it is silent."""
 
-    def __init__(self, stream: TextIO | None = None, *, prefix: str = "", patience: float = 2.0, period: float = 5.0):
+    def __init__(self, stream: TextIO | None = None, *, prefix: str = "", patience: float = 2.0, period: float = 10.0):
         self._stream = stream
         self._prefix = f"{prefix}: " if prefix else ""
         self._patience = patience

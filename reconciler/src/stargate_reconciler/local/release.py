@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The official releases of Kubernetes and etcd for this machine's architecture, checked against their digests.
+
+The addresses are those of the projects or of a mirror with the same layout (STARGATE_KUBE_MIRROR,
+STARGATE_ETCD_MIRROR; file:// for machines without a network). How a file is loaded is in download.py.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+from stargate_reconciler.errors import WorldError
+from stargate_reconciler.local import download
+from stargate_reconciler.local.programs import ETCD_VERSION, KUBERNETES_VERSION, Request
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+def architecture() -> str:
+    """Return this machine's architecture as the projects call it; WorldError when they publish nothing for it."""
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        raise WorldError(f"there is no release for the architecture {machine}")
+    return _ARCHITECTURES[machine]
+
+
+def from_release(request: Request) -> dict[str, Path]:
+    """Return the programs of a request, downloaded into the cache."""
+    version = request.version or KUBERNETES_VERSION
+    directory = request.kept / version
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        for program in request.programs:
+            if program == "etcd":
+                _etcd(request, directory)
+            else:
+                _program(
+                    request, f"{request.places.kube_mirror}/v{version}/bin/linux/{architecture()}", directory / program
+                )
+    finally:
+        if not any(directory.iterdir()):
+            directory.rmdir()
+    return {program: directory / program for program in request.programs}
+
+
+def _program(request: Request, base: str, target: Path) -> None:
+    url = f"{base}/{target.name}"
+    published = _published(f"{url}.sha256", target.name)
+    loaded = target.with_name(f".{target.name}.new")
+    with request.progress.step(f"downloading {url}") as step:
+        download.file(url, loaded, sha256=published, step=step)
+    _finish(loaded, target)
+
+
+def _etcd(request: Request, directory: Path) -> None:
+    name = f"etcd-v{ETCD_VERSION}-linux-{architecture()}"
+    base = f"{request.places.etcd_mirror}/v{ETCD_VERSION}"
+    published = _published(f"{base}/SHA256SUMS", f"{name}.tar.gz")
+    archive = directory / f".{name}.tar.gz"
+    with request.progress.step(f"downloading {base}/{name}.tar.gz") as step:
+        download.file(f"{base}/{name}.tar.gz", archive, sha256=published, step=step)
+    loaded = directory / ".etcd.new"
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile(f"{name}/etcd")
+        if member is None:
+            raise WorldError(f"{base}/{name}.tar.gz holds no program etcd")
+        with member, loaded.open("wb") as output:
+            shutil.copyfileobj(member, output)
+    archive.unlink()
+    _finish(loaded, directory / "etcd")
+
+
+def _published(url: str, name: str) -> str:
+    """Return the digest in a file that holds only one, or one for each name."""
+    for line in download.text(url).splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})(?:\s+\*?(\S+))?\s*", line)
+        if match and match[2] in (None, name):
+            return match[1]
+    raise WorldError(f"{url} publishes no SHA-256 of {name}")
+
+
+def _finish(loaded: Path, target: Path) -> None:
+    loaded.chmod(0o755)
+    loaded.replace(target)
