@@ -50,7 +50,7 @@ class KeyQueue(Generic[Key]):
         with self._changed:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
-            delay = min(self._backoff[1], self._backoff[0] * 2.0**failures)
+            delay = min(self._backoff[1], self._backoff[0] * 2.0 ** min(failures, 60))
             self._add(key, time.monotonic() + delay)
             return delay
 
