@@ -92,8 +92,8 @@ class Operation:
             "profile": _text(_mapping(spec.get("provisioningProfileRef")).get("name")),
             "operation": _text(spec.get("operation")),
         }
-        accepted = {key: _text(value) for key, value in _mapping(status.get("acceptedSpec")).items()}
-        valid = {**wanted, **accepted}
+        begun = _mapping(status.get("acceptedSpec"))
+        valid = {key: _text(begun.get(key)) for key in wanted} if begun else wanted
         phase = status.get("phase")
         return cls(
             raw=raw,
@@ -110,7 +110,7 @@ class Operation:
             attempts=_number(status.get("attempts")),
             failures=_number(status.get("failures")),
             cancel=spec.get("cancel") is True,
-            edited=bool(accepted) and any(accepted.get(key, value) != value for key, value in wanted.items()),
+            edited=any(value and value != valid[key] for key, value in wanted.items()),
         )
 
     @property

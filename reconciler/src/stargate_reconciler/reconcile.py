@@ -56,6 +56,7 @@ class Reconciler:
         self.ended: dict[str, Phase] = {}
         self._kube = kube
         self._runs: dict[str, Run] = {}
+        self._unclaimed_before: dict[str, int] = {}
         self._runs_lock = threading.Lock()
         self._halted = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
@@ -103,7 +104,7 @@ class Reconciler:
             try:
                 self.look(key)
                 self.queue.succeeded(key)
-            except Conflict as error:
+            except (Conflict, Gone) as error:  # the watch will tell what has changed meanwhile
                 outcome = "conflict"
                 logger.debug("%s", error)
                 self.queue.failed(key)
@@ -254,10 +255,7 @@ class Reconciler:
     def _write(self, kind: str, item: Object, patch: status.Patch) -> Object:
         meta = item["metadata"]
         version = meta.get("resourceVersion")
-        try:
-            written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
-        except Gone:
-            return item
+        written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
         self.store.put(kind, written)
         return written
 
@@ -297,34 +295,38 @@ class Reconciler:
                 run.stop()
 
     def _claim(self, job: Job, run_id: str) -> Job | None:
-        """Write the lock and phase Running; None when somebody was faster or the objects have changed."""
+        """Write the lock and phase Running; None when somebody was faster, the objects have changed, or we are halted."""
         operation, now = job.operation, datetime.now(UTC)
-        try:
-            if self._halted.is_set():
-                raise Conflict("halted")
-            patch = status.claimed(job.server, operation, now)
-            server = self._kube.patch_status(
-                "Server", job.server.namespace, job.server.name, patch, version=job.server.resource_version
-            )
-            self.store.put("Server", server)
-            running = status.running(operation, run_id, job.profile, now)
-            item = self._kube.patch_status(
-                "Operation", operation.namespace, operation.name, running, version=operation.resource_version
-            )
-        except ReconcilerError as error:
-            logger.debug("%s", error)
-            self.live.end(operation.uid)
-            self.queue.failed(operation.key)
+        if self._halted.is_set():
             return None
+        lock, running = status.claimed(job.server, operation, now), status.running(operation, run_id, job.profile, now)
+        try:
+            server = self._write("Server", job.server.raw, lock)
+            item = self._write("Operation", operation.raw, running)
+        except ReconcilerError as error:
+            self._unclaimed(operation, error)
+            return None
+        self._unclaimed_before.pop(operation.uid, None)
         self.live.update(operation.uid, run_id=run_id)
-        self.store.put("Operation", item)
+        self._report_start(operation, item, server, str(running["message"]))
+        return job
+
+    def _unclaimed(self, operation: Operation, error: ReconcilerError) -> None:
+        """Let an Operation that could not be claimed be decided anew: soon after a conflict, later and later otherwise."""
+        times = self._unclaimed_before.get(operation.uid, 0)
+        self._unclaimed_before[operation.uid] = times + 1
+        level = logging.DEBUG if isinstance(error, Conflict) and times < 5 else logging.WARNING
+        logger.log(level, "Failed to start Operation %s/%s: %s", operation.namespace, operation.name, error)
+        self.live.end(operation.uid)
+        self.queue.add(operation.key, after=min(30.0, 0.1 * 2.0**times))
+
+    def _report_start(self, operation: Operation, item: Object, server: Object, message: str) -> None:
         first = operation.attempts == 0
         if first:
-            self.metrics.to_running.observe((now - operation.created).total_seconds())
-        note = Note("Started" if first else "StartedAgain", str(running["message"]))
-        self.recorder.note("Operation", item, note)
-        self.recorder.note("Server", server, Note("OperationStarted", str(patch["message"])))
-        return replace(job, operation=operation)
+            self.metrics.to_running.observe((datetime.now(UTC) - operation.created).total_seconds())
+        self.recorder.note("Operation", item, Note("Started" if first else "StartedAgain", message))
+        text = f"Operation {operation.name} ({operation.act}) started. {message}"
+        self.recorder.note("Server", server, Note("OperationStarted", text))
 
     # -- what runs say (runner.Listener)
 

@@ -85,6 +85,7 @@ def environment(order: Order) -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "ANSIBLE_NOCOLOR": "True",
+        "ANSIBLE_PYTHON_INTERPRETER": kept.get("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3"),
         "ANSIBLE_TIMEOUT": kept.get("ANSIBLE_TIMEOUT", "15"),
     }
     return {**kept, **ours}

@@ -93,11 +93,8 @@ def running(operation: Operation, run_id: str, profile: Profile | None, now: dat
         "Reconciling": (True, "Running", message),
         "ReferencesResolved": (True, "Resolved", "All that is named exists."),
     }
-    accepted = {
-        "server": operation.server,
-        "profile": profile.name if profile else operation.profile,
-        "operation": operation.act,
-    }
+    name = profile.name if profile else operation.profile
+    accepted = {"server": operation.server, "operation": operation.act, **({"profile": name} if name else {})}
     return _operation_patch(
         operation,
         wanted,
