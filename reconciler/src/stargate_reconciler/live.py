@@ -63,11 +63,22 @@ class LiveRuns:
                 return None
             self._live[uid] = changed
             if uid in self._shown and self._shown[uid] > now:
-                return None
+                return self._shown[uid] - now
             self._next_slot = max(self._next_slot + 1.0 / STAGE_RATE, now)
             due = max(self._next_slot, self._shown.get(uid, now - STAGE_INTERVAL) + STAGE_INTERVAL)
             self._shown[uid] = due
             return due - now
+
+    def to_show(self, uid: str) -> float:
+        """Return in how many seconds the step of an Operation may be shown, 0 for now."""
+        with self._lock:
+            return max(0.0, self._shown.get(uid, 0.0) - time.monotonic())
+
+    def shown(self, uid: str) -> None:
+        """Note that the step has just been shown: the next one waits for its interval from now on."""
+        with self._lock:
+            if uid in self._live:
+                self._shown[uid] = time.monotonic()
 
     def result(self, uid: str, result: Result) -> None:
         """Note how a run ended on a host."""
