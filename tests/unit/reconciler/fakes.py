@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for the daemon's outside: API objects made in one line, a cluster in a dictionary, runs that wait to be told.
+"""Stand-ins for the daemon's outside: API objects in one line, a cluster in a dictionary, runs that wait to be told.
 
 They keep what they were asked for, so that a test can look at it. No test stands here.
 """
@@ -7,6 +7,7 @@ They keep what they were asked for, so that a test can look at it. No test stand
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ class FakeKube:
         self.secrets: dict[str, Credentials] = {}
         self.writes: list[tuple[str, str, Object]] = []
         self.events: list[str] = []
-        self.deleted: list[str] = []
+        self.deleted: list[tuple[str, str, str]] = []
         self.on_write: Callable[[str, Object], None] = lambda kind, item: None
         self.refuse: Callable[[str, str], Exception | None] = lambda kind, name: None
         self.lose_answer = False
@@ -177,18 +178,18 @@ class FakeKube:
         error = self.refuse("Delete", name)
         if error is not None:
             raise error
-        self.deleted.append(name)
+        self.deleted.append((namespace, name, uid))
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
         """Return what a Secret was said to have."""
-        error = self.refuse("Secret", name)
+        error = self.refuse("Secret", f"{namespace}/{name}")
         if error is not None:
             raise error
         return self.secrets.get(name)
 
     def create_event(self, namespace: str, body: Object) -> None:
         """Note an Event by its reason."""
-        self.events.append(body["reason"])
+        self.events.append(body["reason"] if namespace == body["metadata"]["namespace"] else "in the wrong namespace")
 
 
 @dataclass
@@ -222,7 +223,7 @@ class FakeRun:
 
     def wait(self, seconds: float) -> bool:
         """Say that it has ended."""
-        return True
+        return seconds > 0
 
     def end(self, result: Result) -> None:
         """Give every host this result and end."""
@@ -238,7 +239,7 @@ class Heard:
         self.stages: list[tuple[str, str, Mapping[str, str]]] = []
         self.results: dict[str, Result] = {}
         self.count = 0
-        self.ended = 0
+        self.ended: list[object] = []
 
     def staged(self, item: Job, stage: str, facts: Mapping[str, str]) -> None:
         """Remember a step."""
@@ -251,13 +252,11 @@ class Heard:
 
     def run_ended(self, run: object) -> None:
         """Remember the end."""
-        self.ended += 1
+        self.ended.append(run)
 
 
 def playbook(directory: Path, tasks: Sequence[Object], name: str = "repave") -> str:
     """Write a playbook for all hosts that needs no connection; returns its path."""
-    import json
-
     play = [{"hosts": "all", "gather_facts": False, "connection": "local", "tasks": list(tasks)}]
     path = directory / f"{name}.yml"
     path.write_text(json.dumps(play), encoding="utf-8")
