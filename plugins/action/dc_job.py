@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.stargate.core.plugins.module_utils._dc_api_module import JOB_SPEC, perform
+from ansible_collections.stargate.core.plugins.module_utils._dc_api_module import JOB_SPEC, failed, perform
+from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid
 
 
 class ActionModule(ActionBase):
@@ -26,7 +28,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the task's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _checked, params = self.validate_argument_spec(**JOB_SPEC)
+        try:
+            _checked, params = self.validate_argument_spec(**JOB_SPEC)
+        except AnsibleActionFail as error:
+            return {**result, **failed(Invalid(f"Failed to read the task's options: {error.message}."))}
         host = str((task_vars or {}).get("inventory_hostname", "host"))
         result.update(perform(params, check_mode=bool(self._task.check_mode), host=host))
         return result

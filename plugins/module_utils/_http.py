@@ -203,6 +203,8 @@ def _read(response: Any, until: float) -> bytes:
     while True:
         piece = response.read1(64 * 1024)
         if not piece:
+            if response.length:  # read1 does not say so
+                raise HTTPException("the answer broke off")
             return found
         found += piece
         if len(found) > LARGEST_ANSWER:

@@ -43,7 +43,7 @@ class JobBook:
     """Takes jobs, lets time carry them out, answers questions about them."""
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> None:
-        """Load the state file when there is one and start the timer; `say` gets a line for people per step."""
+        """Load the state file when there is one; `say` gets a line for people per step."""
         self._settings = settings
         self.faults = settings.faults
         self._say = say
@@ -60,7 +60,11 @@ class JobBook:
         self._load(state.load(settings.state_file))
         self._saver = state.Saver(settings.state_file, self._snapshot)
         self._timer = threading.Thread(target=self._run, name="timer", daemon=True)
+
+    def start(self) -> JobBook:
+        """Let time carry the jobs out from now on; those of the state file catch up."""
         self._timer.start()
+        return self
 
     def submit(self, wanted: Wanted) -> tuple[dict[str, Any], bool]:
         """Return (job as shown, whether it is new); a known request id gives the job that it made.
@@ -162,7 +166,8 @@ class JobBook:
                 for event in waiting:
                     event.set()
             self._cond.notify_all()
-        self._timer.join(timeout=10)
+        if self._timer.is_alive():
+            self._timer.join(timeout=10)
         self._saver.close()
 
     def _seen(self, wanted: Wanted) -> Job | None:

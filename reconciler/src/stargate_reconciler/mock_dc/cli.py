@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    server.start()
     kept = f", jobs kept in {settings.state_file}" if settings.state_file else ""
     say(f"listening on {server.url}{kept}")
+    server.start()
     stop.wait()
     server.stop()
     say("stopped")

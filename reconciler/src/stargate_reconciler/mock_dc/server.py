@@ -55,7 +55,8 @@ class MockDatacenter(ThreadingHTTPServer):
         return f"{'https' if self._tls else 'http'}://{host!s}:{port}"
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Serve in a thread of its own. Whoever connected since the making of this object is served now."""
+        self.book.start()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="accept", daemon=True).start()
 
     def stop(self) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The book of jobs: who may start, who is forgotten, what a restart keeps."""
+"""The book of jobs: who may start, who is forgotten, what a restart keeps.
+
+What the wire looks like is test_server.py's and the contract suite's.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def wanted(number: int, key: str = "") -> Wanted:
 
 def test_ended_jobs_go_oldest_first_and_their_keys_with_them() -> None:
     """The book holds at most max_jobs, and a forgotten key makes a new job."""
-    book = JobBook(replace(FAST, max_jobs=2))
+    book = JobBook(replace(FAST, max_jobs=2)).start()
     first, _ = book.submit(wanted(0, "k0"))
     for number in (1, 2):
         book.wait(first["jobId"] if number == 1 else book.jobs()[-1]["jobId"], 5)
@@ -40,7 +43,7 @@ def test_ended_jobs_go_oldest_first_and_their_keys_with_them() -> None:
 
 def test_active_jobs_are_never_forgotten() -> None:
     """When every place is taken by an active job, a new one is refused for now."""
-    book = JobBook(Settings(max_jobs=1))
+    book = JobBook(Settings(max_jobs=1)).start()
     book.submit(wanted(0))
     with pytest.raises(Refused) as caught:
         book.submit(wanted(1))
@@ -50,7 +53,7 @@ def test_active_jobs_are_never_forgotten() -> None:
 
 def test_a_key_is_for_one_act_on_one_server() -> None:
     """A key that comes back for another server is refused."""
-    book = JobBook(FAST)
+    book = JobBook(FAST).start()
     book.submit(wanted(0, "k"))
     with pytest.raises(Refused) as caught:
         book.submit(wanted(1, "k"))
@@ -61,10 +64,10 @@ def test_a_key_is_for_one_act_on_one_server() -> None:
 def test_a_restart_goes_on_with_the_jobs(tmp_path: Path) -> None:
     """Jobs, keys and servers outlive the book, and time has passed meanwhile."""
     settings = replace(FAST, speed=20, state_file=tmp_path / "deep" / "state.json")
-    book = JobBook(settings)
+    book = JobBook(settings).start()
     job, _ = book.submit(wanted(0, "k"))
     book.close()
-    book = JobBook(settings)
+    book = JobBook(settings).start()
     assert book.submit(wanted(0, "k")) == (book.get(job["jobId"]), False)
     with pytest.raises(Refused, match="busy"):
         book.submit(wanted(0, "other"))
@@ -76,7 +79,7 @@ def test_a_restart_goes_on_with_the_jobs(tmp_path: Path) -> None:
 def test_an_accepted_job_is_on_disk(tmp_path: Path) -> None:
     """When the book has accepted a job, the file has it, however many come at once."""
     path = tmp_path / "state.json"
-    book = JobBook(replace(FAST, speed=0.001, state_file=path))
+    book = JobBook(replace(FAST, speed=0.001, state_file=path)).start()
 
     def submit(number: int) -> None:
         job, _ = book.submit(wanted(number))
@@ -126,7 +129,7 @@ def test_the_same_seed_fails_the_same_jobs() -> None:
 
     def phases(seed: int) -> list[str]:
         faults = Faults(failure_rate=0.5, duration_seconds=0.1, seed=seed)
-        book = JobBook(replace(FAST, faults=faults))
+        book = JobBook(replace(FAST, faults=faults)).start()
         ids = [book.submit(wanted(number, f"k{number}"))[0]["jobId"] for number in range(20)]
         ended = [book.wait(job_id, 5)["phase"] for job_id in ids]
         book.close()
@@ -139,7 +142,7 @@ def test_the_same_seed_fails_the_same_jobs() -> None:
 
 def test_closing_wakes_who_waits() -> None:
     """A long poll ends when the book closes."""
-    book = JobBook(Settings())
+    book = JobBook(Settings()).start()
     job, _ = book.submit(wanted(0))
     threading.Timer(0.1, book.close).start()
     started = time.monotonic()
@@ -149,7 +152,7 @@ def test_closing_wakes_who_waits() -> None:
 
 def test_a_forgotten_job_frees_its_server() -> None:
     """A job that is lost on purpose is unknown, wakes its waiters, and another can start."""
-    book = JobBook(Settings())
+    book = JobBook(Settings()).start()
     job, _ = book.submit(wanted(0))
     book.forget(job["jobId"])
     with pytest.raises(Refused):

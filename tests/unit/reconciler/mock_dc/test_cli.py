@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program stargate-mock-dc: flags, environment, and what outlives a kill."""
+"""The program stargate-mock-dc: flags, environment, and what outlives a kill.
+
+What it answers is tested in test_server.py, without a process.
+"""
 
 from __future__ import annotations
 

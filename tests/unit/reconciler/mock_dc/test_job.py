@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One job's way through its steps, as tables; time is passed in."""
+"""One job's way through its steps, as tables; time is passed in.
+
+Clocks, threads and files do not belong here.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from stargate_reconciler.mock_dc.job import Job, timestamp
 
 
-def job(**more: object) -> Job:
+def job(**more: Any) -> Job:
     """Return a repave of 30 s, accepted at 0."""
-    fields = {"id": "job-1", "type": "repave", "server_id": "s", "request": {}, "request_id": "", "created_at": 0.0}
-    return Job(**{**fields, "duration": 30.0, **more})  # type: ignore[arg-type]
+    plain = Job("job-1", "repave", "s", request={}, request_id="", created_at=0.0, duration=30.0)
+    return replace(plain, **more)
 
 
 def test_messages_come_when_the_first_contract_said_them() -> None:

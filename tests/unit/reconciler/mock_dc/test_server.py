@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mock datacenter on its socket: token, TLS, faults, metrics, many long polls, clients that misbehave."""
+"""The mock datacenter on its socket: token, TLS, faults, metrics, many long polls, clients that misbehave.
+
+What a well-behaved client sees is the contract suite's, in tests/contract.
+"""
 
 from __future__ import annotations
 
