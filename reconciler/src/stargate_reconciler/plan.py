@@ -6,7 +6,7 @@ Nothing is read, written or started here, and time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -154,12 +154,21 @@ def profile_name(operation: Operation, server: Server | None) -> str:
     return operation.profile or (server.profile if server else "")
 
 
-def head(operations: Iterable[Operation], holder: str) -> Operation | None:
-    """Return the Operation whose turn it is: one already begun or holding the lock, else the oldest unfinished one."""
+def head(operations: Iterable[Operation], holder: str, live: Container[str] = ()) -> Operation | None:
+    """Return the Operation whose turn it is: one live, begun or holding the lock, else the oldest unfinished one.
+
+    `live` has the uids of those that have a run or a place in a batch: another one must not come before them.
+    """
     waiting = [operation for operation in operations if not operation.phase.is_final]
     return min(
         waiting,
-        key=lambda o: (o.phase is not Phase.RUNNING and not o.attempts, o.name != holder, o.created, o.name),
+        key=lambda o: (
+            o.uid not in live,
+            o.phase is not Phase.RUNNING and not o.attempts,
+            o.name != holder,
+            o.created,
+            o.name,
+        ),
         default=None,
     )
 
@@ -176,26 +185,28 @@ def decisions(world: World, policy: Policy) -> list[Decision]:
     """Return what should happen now for one Server, in the order in which it should be done."""
     found: list[Decision] = []
     unfinished = [o for o in world.operations if not o.phase.is_final]
-    turn = head(unfinished, world.server.active_operation if world.server else "")
+    turn = head(unfinished, world.server.active_operation if world.server else "", world.live)
     found += _of_vanished(world)
-    found += _of_finished(world)
     if turn is not None:
         found += _of_head(world, policy, turn)
     for operation in unfinished:
         if operation is not turn:
             found += _of_waiting(operation, turn)
-    return found
+    return found + _of_finished(world)
 
 
 def _of_vanished(world: World) -> list[Decision]:
-    known = {operation.uid for operation in world.operations}
-    gone = [live for uid, live in world.live.items() if uid not in known]
+    """Return what becomes of runs whose Operation was deleted, or ended by another hand, and of the lock they leave."""
+    final = {operation.uid: operation.phase.is_final for operation in world.operations}
+    gone = [live for uid, live in world.live.items() if final.get(uid, True)]
     found: list[Decision] = []
     for live in gone:
+        deleted = live.operation.uid not in final
         if live.result is not None:
-            found.append(End(live.operation, _of_deleted(live.result), touched=bool(live.run_id)))
+            result = _of_deleted(live.result) if deleted else live.result
+            found.append(End(live.operation, result, touched=bool(live.run_id)))
         elif not live.stopping:
-            found.append(Stop(live.operation, "Deleted"))
+            found.append(Stop(live.operation, "Deleted" if deleted else "Ended"))
     server = world.server
     if server and server.active_operation and not gone:
         holder = next((o for o in world.operations if o.name == server.active_operation), None)
@@ -242,6 +253,9 @@ def _of_head(world: World, policy: Policy, operation: Operation) -> list[Decisio
         return [*notes, _after(operation, live, policy)]
     if live is not None:
         return notes + _of_live(world, policy, replace(live, operation=operation))
+    still_there = next(iter(world.live.values()), None)
+    if still_there is not None:
+        return notes + _of_waiting(operation, still_there.operation)
     return notes + _of_idle(world, policy, operation)
 
 
@@ -298,19 +312,26 @@ def _seconds_left(operation: Operation, policy: Policy, now: datetime) -> float 
 
 def _of_idle(world: World, policy: Policy, operation: Operation) -> list[Decision]:
     if operation.cancel:
-        return [End(operation, _refusal("Cancelled", "Cancelled before it ran."), touched=operation.attempts > 0)]
+        return [End(operation, _refusal("Cancelled", _cancelled(operation)), touched=operation.attempts > 0)]
     left = _seconds_left(operation, policy, world.now)
     if left is not None and left <= 0:
         message = "Did not end within its activeDeadlineSeconds. Apply a new Operation, with more time."
         return [End(operation, _refusal("DeadlineExceeded", message), touched=operation.attempts > 0)]
     again = operation.time("retryAfter")
     if again is not None and again > world.now and operation.phase is Phase.PENDING:
-        return [Recheck((again - world.now).total_seconds())]
+        pause = (again - world.now).total_seconds()
+        return [Recheck(pause if left is None else min(pause, left))]
     for check in (_mistake, _missing):
         found = check(world, policy, operation)
         if found:
             return found
     return [Start(_job(world.server, world, policy, operation))] if world.server else []
+
+
+def _cancelled(operation: Operation) -> str:
+    if not operation.attempts:
+        return "Cancelled before it ran."
+    return "Cancelled between two attempts; the machine may be half done. Apply a new Operation to mend it."
 
 
 def _job(server: Server, world: World, policy: Policy, operation: Operation) -> Job:
@@ -354,13 +375,13 @@ def _wait_or_end(world: World, policy: Policy, operation: Operation, reason: str
     condition = operation.condition("ReferencesResolved")
     limit = operation.seconds("activeDeadlineSeconds") or policy.default_deadline
     noticed = parsed_time(str(condition.get("lastTransitionTime"))) if condition.get("status") == "False" else None
-    since = noticed or operation.created
-    left = (since + timedelta(seconds=limit) - world.now).total_seconds()
+    left = ((noticed or world.now) + timedelta(seconds=limit) - world.now).total_seconds()
     if left <= 0:
         late = f"{message} It did not appear within {limit:.0f} s."
         return End(operation, _refusal(reason, late), touched=operation.attempts > 0)
-    recheck = min(left, 5.0) if reason == "SecretNotFound" else left
-    return Wait(operation, reason, message, recheck)
+    of_run = _seconds_left(operation, policy, world.now)
+    recheck = left if of_run is None else min(left, of_run)
+    return Wait(operation, reason, message, min(recheck, 5.0) if reason == "SecretNotFound" else recheck)
 
 
 Lack = tuple[str, str] | None
@@ -409,7 +430,8 @@ def _missing_datacenter(world: World, policy: Policy, operation: Operation) -> L
         return None
     known = ", ".join(sorted(policy.datacenters)) or "none"
     message = (
-        f"No datacenter API is configured for Server {server.name} of namespace {server.namespace} (there are: {known}). "
+        f"No datacenter API is configured for Server {server.name} of namespace {server.namespace} "
+        f"(there are: {known}). "
         "Start the reconciler with --dc-api-url NAME=URL, or name another one in the annotation stargate.io/datacenter."
     )
     return "DatacenterUnknown", message
