@@ -83,7 +83,7 @@ def began(seconds_ago: float = 0.0, **status: Any) -> Object:
 
 def ended(phase: str = "Succeeded", seconds_ago: float = 0.0, **status: Any) -> Object:
     """Return the status of an Operation that ended some seconds ago."""
-    return began(seconds_ago + 60, phase=phase, completionTime=stamp(-seconds_ago), **status)
+    return began(seconds_ago + 60, **{"phase": phase, "completionTime": stamp(-seconds_ago), **status})
 
 
 def raw_server(name: str = "s1", *, status: Object | None = None, **spec: Any) -> Object:
@@ -92,7 +92,7 @@ def raw_server(name: str = "s1", *, status: Object | None = None, **spec: Any) -
         "apiVersion": "stargate.io/v1alpha1",
         "kind": "Server",
         "metadata": _meta(name, f"u-{name}", 0),
-        "spec": {"ipv4": "127.0.0.1", "provider": "ssh", **spec},
+        "spec": {k: v for k, v in {"ipv4": "127.0.0.1", "provider": "ssh", **spec}.items() if v is not None},
         "status": status or {},
     }
 

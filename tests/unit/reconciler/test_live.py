@@ -105,7 +105,7 @@ def test_steps_of_one_operation_wait_for_their_interval(live: LiveRuns, clock: C
 
 
 def test_every_step_asks_for_its_turn(live: LiveRuns, clock: Clock) -> None:
-    """A step that comes while an earlier one waits for its turn asks again: the earlier request may have been used up."""
+    """A step that comes while an earlier one waits for its turn asks again, in case the request was used up."""
     live.stage("u-o1", "one", {})
     clock.now += 0.1
     live.shown("u-o1")
