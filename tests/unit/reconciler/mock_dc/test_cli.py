@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,26 @@ import pytest
 
 from stargate_reconciler.mock_dc.cli import flag, main, read_settings
 
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
 PROGRAM = str(Path(sys.executable).parent / "stargate-mock-dc")
 
 
-def start(*flags: str) -> tuple[subprocess.Popen[str], str]:
-    """Return the running program and the URL that it says it listens on."""
-    process = subprocess.Popen([PROGRAM, "--port", "0", *flags], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    return process, line.split("listening on ")[1].split(",")[0].strip()
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return what starts the program and gives it with the URL that it listens on; it is ended after the test."""
+    started = []
+
+    def begin(*flags: str) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen([PROGRAM, "--port", "0", *flags], stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        return process, line.split("listening on ")[1].split(",")[0].strip()
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def call(url: str, body: dict[str, Any] | None = None, key: str = "") -> dict[str, Any]:
@@ -36,7 +48,7 @@ def call(url: str, body: dict[str, Any] | None = None, key: str = "") -> dict[st
         return dict(json.load(answer))
 
 
-def test_an_accepted_job_outlives_a_kill(tmp_path: Path) -> None:
+def test_an_accepted_job_outlives_a_kill(start: Start, tmp_path: Path) -> None:
     """After SIGKILL the next process knows the job and its key, and finishes it."""
     flags = ["--state-file", str(tmp_path / "state.json"), "--speed", "20"]
     process, url = start(*flags)
@@ -98,13 +110,11 @@ def test_flag(text: str, expected: bool) -> None:
     assert flag(text) is expected
 
 
-def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_taken_port_is_told(start: Start, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A port in use, or a broken state file, ends the program with a sentence."""
-    process, url = start()
+    _, url = start()
     assert main(["--port", url.rsplit(":", 1)[1]]) == 1
     assert "Failed to serve on 127.0.0.1" in capsys.readouterr().err
-    process.terminate()
-    process.communicate(timeout=10)
     (tmp_path / "state").write_text("{")
     assert main(["--port", "0", "--state-file", str(tmp_path / "state")]) == 1
     assert "Failed to read state file" in capsys.readouterr().err
