@@ -69,6 +69,12 @@ class LiveRuns:
             self._shown[uid] = due
             return due - now
 
+    def is_stopping(self, uid: str) -> bool:
+        """Whether the run of an Operation has been asked to stop."""
+        with self._lock:
+            live = self._live.get(uid)
+            return live is not None and bool(live.stopping)
+
     def to_show(self, uid: str) -> float:
         """Return in how many seconds the step of an Operation may be shown, 0 for now."""
         with self._lock:

@@ -261,6 +261,8 @@ def _of_head(world: World, policy: Policy, operation: Operation) -> list[Decisio
 
 def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
     result = live.result or Result(Outcome.EMPTY)
+    if live.run_id and operation.phase is Phase.PENDING:  # the retry was written, only the answer was lost
+        return Resume(operation)
     if live.stopping in ("Cancelled", "DeadlineExceeded") and result.outcome is not Outcome.SUCCEEDED:
         return End(operation, _stopped(live), touched=bool(live.run_id))
     if result.outcome is Outcome.INTERRUPTED:

@@ -130,9 +130,9 @@ class Reconciler:
         operations = self.store.operations(key)
         profiles = self.store.profiles(key[0])
         live = self.live.of_server(key)
-        if server is not None and self._is_foreign(server.provider):
-            operations = []
-        turn = plan.head(operations, server.active_operation if server else "")
+        if server is not None and self._is_foreign(server.provider) and not live:
+            server, operations = None, []  # its lock is another reconciler's too
+        turn = plan.head(operations, server.active_operation if server else "", live)
         names = plan.secret_names(server, turn, profiles) if turn and turn.uid not in live else set()
         found = {name: self._kube.credentials(key[0], name) for name in names}
         return plan.World(key, server, operations, profiles, found, live, datetime.now(UTC))
@@ -155,8 +155,8 @@ class Reconciler:
                 self.queue.add(world.key)
             case plan.Stop(operation, reason):
                 self._stop(operation, reason)
-            case plan.Stage(operation, stage, job_id):
-                self._write_operation(operation, status.staged(stage, job_id))
+            case plan.Stage():
+                self._show(decision)
             case plan.Unlock():
                 self._unlock(world, decision)
             case plan.Forget(operation):
@@ -181,11 +181,21 @@ class Reconciler:
         if wait.recheck is not None:
             self.queue.add(world.key, after=wait.recheck)
 
+    def _show(self, stage: plan.Stage) -> None:
+        uid = stage.operation.uid
+        wait = self.live.to_show(uid)
+        if wait > 0:
+            self.queue.add(stage.operation.key, after=wait)
+            return
+        self.live.shown(uid)
+        self._write_operation(stage.operation, status.staged(stage.stage, stage.job_id))
+
     def _end(self, world: plan.World, end: plan.End) -> None:
         operation, result = end.operation, end.result
         server = world.server
-        known = any(other.uid == operation.uid for other in world.operations)
-        if server is not None and (end.touched or server.active_operation == operation.name):
+        known = any(other.uid == operation.uid and not other.phase.is_final for other in world.operations)
+        holder = server.active_operation if server is not None else ""
+        if server is not None and (holder == operation.name or (end.touched and not holder)):
             profile = plan.profile_name(operation, server)
             patch = status.released(server, operation, result, world.now, profile=profile)
             self._write("Server", server.raw, patch)
@@ -255,7 +265,13 @@ class Reconciler:
     def _write(self, kind: str, item: Object, patch: status.Patch) -> Object:
         meta = item["metadata"]
         version = meta.get("resourceVersion")
-        written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
+        if not status.is_news(item.get("status") or {}, patch):
+            return item
+        try:
+            written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
+        except Gone:
+            self.store.drop(kind, item)  # our own late write may have put it back after its deletion was seen
+            raise
         self.store.put(kind, written)
         return written
 
@@ -285,14 +301,9 @@ class Reconciler:
             self._runs[run_id] = run
         self.metrics.run_hosts.observe(len(claimed))
         logger.info("Run %s: %s on %d host(s), %d forks", run_id, act, len(claimed), order.forks)
+        if self._halted.is_set() or any(self.live.is_stopping(job.operation.uid) for job in claimed):
+            run.stop()
         run.start()
-        for job in claimed:
-            if any(
-                live.stopping
-                for uid, live in self.live.of_server(job.operation.key).items()
-                if uid == job.operation.uid
-            ):
-                run.stop()
 
     def _claim(self, job: Job, run_id: str) -> Job | None:
         """Write the lock and phase Running; None when somebody was faster, the objects have changed, or we are halted."""
@@ -318,7 +329,7 @@ class Reconciler:
         level = logging.DEBUG if isinstance(error, Conflict) and times < 5 else logging.WARNING
         logger.log(level, "Failed to start Operation %s/%s: %s", operation.namespace, operation.name, error)
         self.live.end(operation.uid)
-        self.queue.add(operation.key, after=min(30.0, 0.1 * 2.0**times))
+        self.queue.add(operation.key, after=min(30.0, 0.1 * 2.0 ** min(times, 20)))
 
     def _report_start(self, operation: Operation, item: Object, server: Object, message: str) -> None:
         first = operation.attempts == 0

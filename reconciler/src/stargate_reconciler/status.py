@@ -35,6 +35,11 @@ class Note:
     warning: bool = False
 
 
+def is_news(old: Mapping[str, Any], patch: Patch) -> bool:
+    """Whether a patch would change a status beyond saying that it was written again."""
+    return any(old.get(key) != value for key, value in patch.items() if key != "lastUpdated")
+
+
 def conditions(
     old: Any, wanted: Mapping[str, tuple[bool, str, str] | None], now: datetime, generation: int
 ) -> list[Patch]:
