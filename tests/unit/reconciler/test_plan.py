@@ -183,6 +183,7 @@ def with_result(result: Result, failures: int = 0, limit: int | None = None, **p
         (with_result(INTERRUPTED, stopping="Cancelled", run_id=""), ("End", "o1", "Cancelled", "untouched")),
         (with_result(BROKE, stopping="DeadlineExceeded"), ("End", "o1", "DeadlineExceeded", "touched")),
         (with_result(WORKED, stopping="Cancelled"), ("End", "o1", "succeeded", "touched")),
+        (world(BACKOFF, on=HELD, live=live(BACKOFF, result=BROKE)), ("Resume", "o1")),
         (with_result(Result(Outcome.UNREACHABLE, "Unreachable")), ("Retry", "o1", "10")),
         (with_result(Result(Outcome.CRASHED, "RunCrashed")), ("Retry", "o1", "10")),
         (with_result(Result(Outcome.EMPTY, "NoResult", retryable=False)), ("End", "o1", "NoResult", "touched")),
