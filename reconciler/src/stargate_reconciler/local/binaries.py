@@ -132,7 +132,7 @@ def _ask(
             version = version_of(everything["kube-apiserver"])
         try:
             everything |= source(replace(request, programs=missing, version=version))
-        except WorldError as error:
+        except (WorldError, OSError) as error:
             tried[name] = str(error)
     return everything, tried
 

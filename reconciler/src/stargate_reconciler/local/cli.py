@@ -267,6 +267,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReconcilerError as error:
         call.progress.note(str(error))
         return 1
+    except OSError as error:  # a directory that cannot be written, a full disk
+        call.progress.note(
+            f"Failed to {command.__name__}: {error}. Is {call.places.state} yours, with room on its disk?"
+        )
+        return 1
     except KeyboardInterrupt:
         call.progress.note("interrupted")
         return 130

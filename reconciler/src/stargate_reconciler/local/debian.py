@@ -52,6 +52,7 @@ def from_debian(request: Request) -> dict[str, Path]:
         build.make(kubernetes, request)
         for program in kubernetes:
             _place(build.bin / program, directory)
+        request.progress.note(f"{work} is kept (3 GB): others are built faster from it; it may be removed")
     return {program: directory / program for program in request.programs}
 
 

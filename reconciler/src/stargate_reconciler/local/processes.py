@@ -21,6 +21,8 @@ from typing import NamedTuple
 from stargate_reconciler.errors import UserError, WorldError
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# The kernel tells of a parent's death only from when it was asked on; a parent that was dead before is noticed here.
+_BOUND = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
@@ -90,7 +92,7 @@ class Process:
         argv = [program, *command[1:]]
         setpriv = shutil.which("setpriv")
         if bound and setpriv and threading.current_thread() is threading.main_thread():
-            argv = [setpriv, "--pdeathsig", "KILL", "--", *argv]
+            argv = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _BOUND, "sh", str(os.getpid()), *argv]
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)  # Ctrl-C must not come between start and pidfile
         try:
             pid = self._spawn(argv, os.environ if environ is None else environ)

@@ -7,6 +7,7 @@ On a terminal one line is kept up to date; elsewhere a line comes every few seco
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ class Progress:
             return
         while True:
             if self._is_terminal:
-                self._stream.write(f"\r\x1b[K{self._prefix}{step} …")
+                width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
+                self._stream.write(f"\r\x1b[K{f'{self._prefix}{step} …'[:width]}")
                 self._stream.flush()
             else:
                 self.note(f"{step} …")

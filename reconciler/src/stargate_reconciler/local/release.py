@@ -7,6 +7,7 @@ STARGATE_ETCD_MIRROR; file:// for machines without a network). How a file is loa
 
 from __future__ import annotations
 
+import io
 import platform
 import re
 import shutil
@@ -64,14 +65,21 @@ def _etcd(request: Request, directory: Path) -> None:
     with request.progress.step(f"downloading {base}/{name}.tar.gz") as step:
         download.file(f"{base}/{name}.tar.gz", archive, sha256=published, step=step)
     loaded = directory / ".etcd.new"
-    with tarfile.open(archive) as tar:
-        member = tar.extractfile(f"{name}/etcd")
-        if member is None:
-            raise WorldError(f"{base}/{name}.tar.gz holds no program etcd")
-        with member, loaded.open("wb") as output:
-            shutil.copyfileobj(member, output)
-    archive.unlink()
+    try:
+        _extract(archive, f"{name}/etcd", loaded)
+    finally:
+        archive.unlink()
     _finish(loaded, directory / "etcd")
+
+
+def _extract(archive: Path, name: str, target: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar, target.open("wb") as output:
+            member = tar.extractfile(name)
+            shutil.copyfileobj(member or io.BytesIO(), output)
+    except (KeyError, tarfile.TarError) as error:
+        target.unlink(missing_ok=True)
+        raise WorldError(f"the release of etcd holds no program {name}") from error
 
 
 def _published(url: str, name: str) -> str:
