@@ -100,7 +100,7 @@ def _modified(path: Path) -> float:
 def operation_facts(job: Job) -> Object:
     """Return what a playbook may know of its Operation: `stargate_operation`."""
     operation = job.operation
-    suffix = f"-{operation.failures}" if operation.failures else ""
+    suffix = f"-{operation.job_requests}" if operation.job_requests else ""
     return {
         "name": operation.name,
         "uid": operation.uid,
@@ -108,6 +108,7 @@ def operation_facts(job: Job) -> Object:
         "attempt": operation.attempts + 1,
         "failures": operation.failures,
         "request_id": f"{operation.uid}{suffix}",
+        "job_id": str(operation.status.get("dcJobID") or ""),
     }
 
 

@@ -80,6 +80,7 @@ class Operation:
     phase: Phase
     attempts: int
     failures: int
+    job_requests: int
     cancel: bool
     edited: bool
 
@@ -109,6 +110,7 @@ class Operation:
             phase=Phase(phase) if phase in set(Phase) else Phase.PENDING,
             attempts=_number(status.get("attempts")),
             failures=_number(status.get("failures")),
+            job_requests=_number(status.get("jobRequests")),
             cancel=spec.get("cancel") is True,
             edited=any(value and value != valid[key] for key, value in wanted.items()),
         )
@@ -253,3 +255,5 @@ class Result:
     retryable: bool = True
     facts: Mapping[str, str] = field(default_factory=dict)
     host_keys: tuple[str, ...] = ()
+    job_ended: bool = False
+    """Whether the failure is that of the datacenter's job itself, so that another attempt needs another job."""

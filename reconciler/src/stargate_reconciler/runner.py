@@ -218,6 +218,7 @@ class Run:
                     message=message,
                     task=str(said.get("task") or (before.task if before else "")),
                     retryable=bool(said.get("retryable", before.retryable if before else True)),
+                    job_ended=before.job_ended if before else False,
                 ),
             )
         else:
@@ -237,6 +238,7 @@ class Run:
             message=redacted(text, self._secrets),
             task=str(data.get("task", "")),
             retryable=bool(told.get("retryable", not deliberate)),
+            job_ended=(res.get("job") or {}).get("phase") in ("failed", "canceled"),
         )
 
     def _unreachable(self, host: str, data: Mapping[str, Any]) -> Result:

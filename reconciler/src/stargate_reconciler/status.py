@@ -133,7 +133,7 @@ def retrying(operation: Operation, result: Result, delay: float, now: datetime) 
         stage="BackOff",
         retryAfter=formatted_time(now + timedelta(seconds=delay)),
         message=message,
-        **_job_id(result),
+        **_job_after(operation, result),
     )
 
 
@@ -161,6 +161,13 @@ def ended(operation: Operation, result: Result, now: datetime) -> Patch:
         **({"result": learned} if learned else {}),
         **_job_id(result),
     )
+
+
+def _job_after(operation: Operation, result: Result) -> Patch:
+    """A job that has failed is done with: the next attempt asks for another. Any other failure goes on with the same."""
+    if result.job_ended:
+        return {"dcJobID": None, "jobRequests": operation.job_requests + 1}
+    return _job_id(result)
 
 
 def _job_id(result: Result) -> Patch:
