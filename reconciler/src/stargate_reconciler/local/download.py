@@ -11,6 +11,7 @@ import http.client
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,15 +69,20 @@ def _append(url: str, part: Path, step: Step) -> None:
         with part.open("r+b" if have else "wb") as output:
             output.seek(have)
             output.truncate()
-            try:
-                while chunk := response.read(_CHUNK):
-                    output.write(chunk)
-                    have += len(chunk)
-                    step.detail = f"{have / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
-            except (OSError, http.client.HTTPException) as error:
-                raise _Cut(f"{url} was cut after {have} bytes: {error}") from error
+            for chunk in _chunks(response, url):
+                output.write(chunk)
+                have += len(chunk)
+                step.detail = f"{have / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
     if total is not None and have < total:
         raise _Cut(f"{url} was cut after {have} of {total} bytes")
+
+
+def _chunks(response: Any, url: str) -> Iterator[bytes]:
+    try:
+        while chunk := response.read(_CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(f"{url} was cut: {error}") from error
 
 
 def _open(url: str, *, offset: int = 0) -> Any:

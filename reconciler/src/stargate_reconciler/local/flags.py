@@ -92,6 +92,8 @@ def _etcd(settings: Settings, directory: Path) -> dict[str, object]:
         "peer-key-file": pki / "server.key",
         "peer-client-cert-auth": "true",
         "peer-trusted-ca-file": pki / "ca.crt",
+        "heartbeat-interval": 20,  # milliseconds; a lone member need not wait a second before it elects itself
+        "election-timeout": 200,
         "unsafe-no-fsync": "true",  # for trying and testing: a power cut may cost the data
     }
 

@@ -7,7 +7,6 @@ Sources that fetch are small fakes; directories and PATH are real.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from stargate_reconciler.local.binaries import directory_of, from_cache, from_pa
 from stargate_reconciler.local.locks import locked
 from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.programs import KUBERNETES_VERSION, NEEDED, Request, Source
+from stargate_reconciler.local.progress import Progress
 
 
 def put(directory: Path, *programs: str, version: str = "1.30.0") -> Path:
@@ -160,12 +160,15 @@ def test_two_do_not_fetch_at_once(places: Places) -> None:
     waiting = threading.Event()
     found: dict[str, Path] = {}
 
-    class Notes:
+    class Notes(Progress):
         def note(self, _text: str) -> None:
             waiting.set()
 
-    request = Request(("etcd",), places, progress=Notes())  # type: ignore[arg-type]
-    second: Callable[[], None] = lambda: found.update(obtain(request, fetch=[("one", fetching(calls))]))  # noqa: E731 - one line
+    request = Request(("etcd",), places, progress=Notes())
+
+    def second() -> None:
+        found.update(obtain(request, fetch=[("one", fetching(calls))]))
+
     with locked(places.cache):
         thread = threading.Thread(target=second)
         thread.start()

@@ -10,9 +10,11 @@ import datetime
 import ssl
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stargate_reconciler.errors import UserError
@@ -54,8 +56,8 @@ def contexts(pki: Path, server: str, client: str, *, authority: str = "ca") -> t
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "10.96.0.1", "kubernetes.default.svc"])
 def test_clients_trust_the_server_and_it_trusts_them(pki: Path, name: str) -> None:
     """An administrator and the API server believe each other, under every name that it serves."""
-    subject = handshake(*contexts(pki, "apiserver", "admin"), name).getpeercert() or {}
-    assert dict(pair[0] for pair in subject["subject"]) == {  # type: ignore[union-attr, misc]
+    peer: dict[str, Any] = handshake(*contexts(pki, "apiserver", "admin"), name).getpeercert() or {}
+    assert dict(pair[0] for pair in peer["subject"]) == {
         "organizationName": "system:masters",
         "commonName": "kubernetes-admin",
     }
@@ -115,8 +117,6 @@ def test_foreign_authority(tmp_path: Path, pki: Path) -> None:
 
 def test_service_account_keys_fit(pki: Path) -> None:
     """The public key is that of the private one."""
-    from cryptography.hazmat.primitives import serialization
-
     private = serialization.load_pem_private_key((pki / "sa.key").read_bytes(), password=None)
     public = serialization.load_pem_public_key((pki / "sa.pub").read_bytes())
     assert isinstance(private, ec.EllipticCurvePrivateKey)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,10 +32,10 @@ def process(tmp_path: Path) -> Iterator[Process]:
     one.kill()
 
 
-def until(check: object, *, seconds: float = 5) -> None:
+def until(check: Callable[[], object], *, seconds: float = 5) -> None:
     """Wait until a callable says true."""
     deadline = time.monotonic() + seconds
-    while not check():  # type: ignore[operator]
+    while not check():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
 
