@@ -60,7 +60,9 @@ class Store:
             self._items[kind][names] = item
             if kind == "Operation":
                 self._index(names, old, item)
-            concerned = self._concerned(kind, names, item)
+            concerned = set(self._concerned(kind, names, item))
+            if kind == "Operation" and old is not None:  # the Server that it may have left has others waiting
+                concerned.update(self._concerned(kind, names, old))
         for key in concerned:
             self._enqueue(key)
         return True
