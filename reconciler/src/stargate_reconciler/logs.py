@@ -8,7 +8,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from .redact import redacted
+from .redact import masked, redacted
 
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 
@@ -27,7 +27,7 @@ class HumanFormatter(logging.Formatter):
         if self._colour and record.levelname in _COLOURS:
             level = f"{_COLOURS[record.levelname]}{level}\033[0m"
         text = f"{moment} {level} {redacted(record.getMessage(), limit=4096)}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return f"{text}\n{masked(self.formatException(record.exc_info))}" if record.exc_info else text
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
             "msg": redacted(record.getMessage(), limit=4096),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = masked(self.formatException(record.exc_info))
         return json.dumps(entry)
 
 

@@ -18,13 +18,14 @@ _SHAPES = (
     re.compile(r"\btskey-[A-Za-z0-9-]+"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"),
     re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
-    re.compile(r"(?i)(?<=password[=:])\s*\S+"),
 )
-"""Private keys, bootstrap tokens, tailnet keys, JSON web tokens, bearer headers, passwords."""
+"""Private keys, bootstrap tokens, tailnet keys, JSON web tokens, bearer headers."""
+
+_PASSWORD = re.compile(r"(?i)(password[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|\S+)")
 
 
-def redacted(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> str:
-    """Return `text` on one line of at most `limit` bytes of UTF-8, with whatever is or looks secret as [redacted]."""
+def masked(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return `text` with whatever is or looks secret as [redacted]; its lines stay."""
     for secret in sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True):
         text = text.replace(secret, "[redacted]")
         for line in secret.splitlines():
@@ -32,7 +33,12 @@ def redacted(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> s
                 text = text.replace(line.strip(), "[redacted]")
     for shape in _SHAPES:
         text = shape.sub("[redacted]", text)
-    text = " ".join(text.split())
+    return _PASSWORD.sub(r"\1[redacted]", text)
+
+
+def redacted(text: str, secrets: Iterable[str] = (), *, limit: int = LIMIT) -> str:
+    """Return `text` on one line of at most `limit` bytes of UTF-8, with whatever is or looks secret as [redacted]."""
+    text = " ".join(masked(text, secrets).split())
     text = "".join(character for character in text if character.isprintable())
     encoded = text.encode()
     if len(encoded) <= limit:
