@@ -70,7 +70,9 @@ class Recorder:
             logger.warning("Dropped an Event, a thousand are waiting", extra={"reason": note.reason})
 
     def stop(self, seconds: float = 3.0) -> None:
-        """Write what is waiting, for at most `seconds`."""
+        """Write what is waiting, for at most `seconds`; nothing when it was never started."""
+        if not self._thread.is_alive():
+            return
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
