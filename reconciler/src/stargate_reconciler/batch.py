@@ -127,4 +127,7 @@ class Batcher:
     def _take(self, group: tuple[str, str, str]) -> list[Job]:
         batch = self._batches[group]
         uids = list(batch.jobs)[: self._settings.max_hosts_per_run]
-        return [batch.jobs.pop(uid) for uid in uids]
+        taken = [batch.jobs.pop(uid) for uid in uids]
+        if not batch.jobs:  # the next job begins a batch of its own, with a window of its own
+            del self._batches[group]
+        return taken
