@@ -112,6 +112,8 @@ class Elector:
         while not self._stop.is_set() and not self._renew():
             self._stop.wait(self._settings.renew_period)
         if self._stop.is_set():
+            if self._renewed:  # it was taken while we were told to stop
+                self._release()
             return
         self.is_leader = True
         led()
