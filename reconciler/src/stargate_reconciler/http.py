@@ -24,7 +24,7 @@ def parsed_address(text: str) -> tuple[str, int] | None:
     if text == "0":
         return None
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"'{text}' is no address to listen on. Write HOST:PORT or :PORT, or 0 to switch it off.")
     return host.strip("[]"), int(port)
 
