@@ -44,11 +44,10 @@ class RunningControlPlane:
 
     def stop_apiserver(self, *, kill: bool = False) -> None:
         """End the API server, at once when `kill`; etcd stays."""
-        process = self._plane.process("kube-apiserver")
         if kill:
-            process.kill()
+            self._plane.process("kube-apiserver").kill()
         else:
-            process.stop()
+            self._plane.stop_process("kube-apiserver")
 
     def start_apiserver(self) -> None:
         """Start the API server again on the same port and wait until it is ready."""
@@ -71,7 +70,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningC
     except ReconcilerError as error:
         pytest.fail(str(error), pytrace=False)
     yield RunningControlPlane(plane, programs["kubectl"])
-    plane.stop(seconds=3)
+    plane.process("kube-apiserver").kill()
+    plane.stop()
     plane.remove()
 
 

@@ -20,7 +20,7 @@ from stargate_reconciler.local.debian import from_debian
 from stargate_reconciler.local.locks import locked
 from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.programs import KUBERNETES_VERSION, ONE_VERSION, Request, Source
-from stargate_reconciler.local.release import from_release
+from stargate_reconciler.local.release import from_etcd_release, from_kubernetes_release
 
 _REMEDY = (
     "Put the programs into a directory and set STARGATE_KUBE_BIN_DIR to it; or set STARGATE_KUBE_MIRROR and "
@@ -83,7 +83,8 @@ LOOK: tuple[tuple[str, Source], ...] = (
     ("the cache", from_cache),
 )
 FETCH: tuple[tuple[str, Source], ...] = (
-    ("the official release", from_release),
+    ("the release of Kubernetes", from_kubernetes_release),
+    ("the release of etcd", from_etcd_release),
     ("the package archive", from_debian),
 )
 

@@ -28,6 +28,8 @@ from stargate_reconciler.local.processes import Process
 
 READY_SECONDS = 90.0
 _ATTEMPTS = 3
+# An API server with open watches would wait for them for a minute. What it has answered is in etcd.
+_GRACE = {"kube-apiserver": 2.0}
 _API = ("etcd", "kube-apiserver")
 
 
@@ -156,7 +158,7 @@ class ControlPlane:
             return
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         if ("--disable-admission-plugins=ServiceAccount" in words) == settings.controllers:
-            running.stop()
+            self.stop_process(name)
 
     @contextlib.contextmanager
     def _undone_on_failure(self, settings: Settings, before: set[str], is_new: bool) -> Iterator[None]:
@@ -225,9 +227,13 @@ class ControlPlane:
         except (OSError, http.client.HTTPException) as error:
             return 0, str(error)
 
-    def stop(self, *, seconds: float = 10) -> bool:
+    def stop_process(self, name: str) -> bool:
+        """Stop one process; returns whether it was running."""
+        return self.process(name).stop(seconds=_GRACE.get(name, 10))
+
+    def stop(self) -> bool:
         """Stop its processes, the API server before etcd; returns whether any was running. Files stay."""
-        was_running = [self.process(name).stop(seconds=seconds) for name in reversed((*_API, *CONTROLLERS))]
+        was_running = [self.stop_process(name) for name in reversed((*_API, *CONTROLLERS))]
         return any(was_running)
 
     def remove(self) -> None:

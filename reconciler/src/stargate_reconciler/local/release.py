@@ -7,11 +7,13 @@ STARGATE_ETCD_MIRROR; file:// for machines without a network). How a file is loa
 
 from __future__ import annotations
 
+import contextlib
 import io
 import platform
 import re
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from stargate_reconciler.errors import WorldError
@@ -29,23 +31,36 @@ def architecture() -> str:
     return _ARCHITECTURES[machine]
 
 
-def from_release(request: Request) -> dict[str, Path]:
-    """Return the programs of a request, downloaded into the cache."""
+def from_kubernetes_release(request: Request) -> dict[str, Path]:
+    """Return the programs of Kubernetes in a request, downloaded into the cache; {} when it wants none."""
+    wanted = [program for program in request.programs if program != "etcd"]
     version = request.version or KUBERNETES_VERSION
+    with _directory(request, version) as directory:
+        for program in wanted:
+            base = f"{request.places.kube_mirror}/v{version}/bin/linux/{architecture()}"
+            _program(request, base, directory / program)
+    return {program: directory / program for program in wanted}
+
+
+def from_etcd_release(request: Request) -> dict[str, Path]:
+    """Return etcd, downloaded into the cache beside the Kubernetes of the request; {} when it is not wanted."""
+    if "etcd" not in request.programs:
+        return {}
+    with _directory(request, request.version or KUBERNETES_VERSION) as directory:
+        _etcd(request, directory)
+    return {"etcd": directory / "etcd"}
+
+
+@contextlib.contextmanager
+def _directory(request: Request, version: str) -> Iterator[Path]:
+    """Give the directory of a version, removed when nothing came into it."""
     directory = request.kept / version
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        for program in request.programs:
-            if program == "etcd":
-                _etcd(request, directory)
-            else:
-                _program(
-                    request, f"{request.places.kube_mirror}/v{version}/bin/linux/{architecture()}", directory / program
-                )
+        yield directory
     finally:
         if not any(directory.iterdir()):
             directory.rmdir()
-    return {program: directory / program for program in request.programs}
 
 
 def _program(request: Request, base: str, target: Path) -> None:

@@ -142,5 +142,5 @@ def test_later_start_has_the_same_port(plane: ControlPlane, tmp_path: Path, monk
         settings = plane.settings
         assert settings is not None
         ports.append(settings.port)
-        assert plane.stop(seconds=0.1) is True
+        assert plane.stop() is True
     assert ports[0] == ports[1]

@@ -53,9 +53,14 @@ def places(server: FileServer, tmp_path: Path) -> Places:
     return Places(tmp_path / "state", tmp_path / "cache", kube_mirror=server.url, etcd_mirror=server.url)
 
 
+def both(request: Request) -> dict[str, Path]:
+    """Return what the releases of both projects give."""
+    return release.from_kubernetes_release(request) | release.from_etcd_release(request)
+
+
 def test_mirror(places: Places) -> None:
     """Programs of both projects land in the cache, executable, and nothing else."""
-    found = release.from_release(Request(("etcd", "kubectl"), places))
+    found = both(Request(("etcd", "kubectl"), places))
     kept = places.cache / "kube" / KUBERNETES_VERSION
     assert found == {"etcd": kept / "etcd", "kubectl": kept / "kubectl"}
     assert sorted(path.name for path in kept.iterdir()) == ["etcd", "kubectl"]
@@ -70,7 +75,7 @@ def test_directory_as_mirror(tmp_path: Path) -> None:
         (tmp_path / "mirror" / path).write_bytes(content)
     address = (tmp_path / "mirror").as_uri()
     places = Places(tmp_path / "state", tmp_path / "cache", kube_mirror=address, etcd_mirror=address)
-    assert release.from_release(Request(("etcd", "kubectl"), places)).keys() == {"etcd", "kubectl"}
+    assert both(Request(("etcd", "kubectl"), places)).keys() == {"etcd", "kubectl"}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_digest_that_does_not_fit(server: FileServer, places: Places, digest: st
     """Without the published digest nothing gets into the cache, not even a directory."""
     server.files[f"/{KUBECTL}.sha256"] = digest.encode()
     with pytest.raises(WorldError, match=reason):
-        release.from_release(Request(("kubectl",), places))
+        release.from_kubernetes_release(Request(("kubectl",), places))
     assert list((places.cache / "kube").iterdir()) == []
 
 
@@ -88,14 +93,14 @@ def test_archive_without_etcd(server: FileServer, places: Places) -> None:
     """A release without the program is an error and not a crash."""
     server.files |= {f"/{path}": content for path, content in mirror(etcd_name="README").items()}
     with pytest.raises(WorldError, match="holds no program etcd"):
-        release.from_release(Request(("etcd",), places))
+        release.from_etcd_release(Request(("etcd",), places))
     assert list((places.cache / "kube").iterdir()) == []
 
 
 def test_wanted_version(server: FileServer, places: Places) -> None:
     """A version that was asked for is the one that is looked for."""
     with pytest.raises(WorldError, match=r"/v1.99.0/bin/linux/amd64/kubelet.sha256 answers 404"):
-        release.from_release(Request(("kubelet",), places, "1.99.0"))
+        release.from_kubernetes_release(Request(("kubelet",), places, "1.99.0"))
     assert server.requests == [("/v1.99.0/bin/linux/amd64/kubelet.sha256", None)]
 
 
@@ -103,7 +108,14 @@ def test_unreachable_project(places: Places) -> None:
     """A project that cannot be reached is the reason."""
     nowhere = replace(places, kube_mirror="http://nothing.invalid")
     with pytest.raises(WorldError, match=r"http://nothing.invalid/.* cannot be reached"):
-        release.from_release(Request(("kubectl",), nowhere))
+        release.from_kubernetes_release(Request(("kubectl",), nowhere))
+
+
+def test_nothing_of_this_project(server: FileServer, places: Places) -> None:
+    """A project that has none of the programs is not asked, and no directory is made."""
+    assert release.from_etcd_release(Request(("kubectl",), places)) == {}
+    assert release.from_kubernetes_release(Request(("etcd",), places)) == {}
+    assert (server.requests, list((places.cache / "kube").iterdir())) == ([], [])
 
 
 @pytest.mark.parametrize(("machine", "wanted"), [("aarch64", "arm64"), ("x86_64", "amd64")])
