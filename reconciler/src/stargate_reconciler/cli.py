@@ -90,7 +90,9 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-hosts-per-run", type=_count, default=usual.max_hosts_per_run, help="hosts in one process (%(default)s)"
     )
-    group.add_argument("--forks", type=int, default=0, help="hosts served at once in a run (0: by cores and waiting)")
+    group.add_argument(
+        "--forks", type=_forks, default=0, help="hosts served at once in a run (0: by cores and waiting)"
+    )
     group.add_argument("--workers", type=_count, default=usual.workers, help="Servers looked at at once (%(default)s)")
     group.add_argument(
         "--drain-seconds",
@@ -135,6 +137,10 @@ def _log_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _forks(text: str) -> int:
+    return int(text) if text == "0" else _count(text)
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -149,7 +155,7 @@ def from_environment(environment: Mapping[str, str]) -> list[str]:
     """
     found: list[str] = []
     for name, text in environment.items():
-        if not name.startswith("STARGATE_"):
+        if not name.startswith("STARGATE_") or not text.strip():
             continue
         flag = "--" + name.removeprefix("STARGATE_").lower().replace("_", "-")
         if flag in SWITCHES:
@@ -157,7 +163,7 @@ def from_environment(environment: Mapping[str, str]) -> list[str]:
         elif flag == "--leader-elect":
             found.append(flag if text.lower() in ("1", "true", "yes", "on") else "--no-leader-elect")
         elif flag in REPEATABLE:
-            found += [part for value in text.split(",") for part in (flag, value)]
+            found += [part for value in text.split(",") if value.strip() for part in (flag, value.strip())]
         elif flag in SINGLE:
             found += [flag, text]
     return found
