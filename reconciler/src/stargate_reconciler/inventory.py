@@ -72,7 +72,8 @@ def sweep_private() -> int:
                 mine = path.stat().st_uid == os.getuid()
             except OSError:
                 continue
-            if mine and _identity(int(owner.split()[0] or 0)) != owner:
+            pid = owner.partition(" ")[0]
+            if mine and not (pid.isdecimal() and _identity(int(pid)) == owner):
                 shutil.rmtree(path, ignore_errors=True)
                 removed += 1
     return removed
@@ -83,11 +84,19 @@ def sweep_runs(runs: Path, *, keep: int, seconds: float, size: int, live: Sequen
     found = sorted((p for p in runs.glob("*") if p.is_dir() and p.name not in live), key=_modified, reverse=True)
     removed, total = 0, 0
     for index, path in enumerate(found):
-        total += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        total += _size(path)
         if index >= keep or total > size or time.time() - _modified(path) > seconds:
             shutil.rmtree(path, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _size(path: Path) -> int:
+    """Return the bytes in a directory, as far as they can be counted: another sweep may be removing it."""
+    try:
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    except OSError:
+        return 0
 
 
 def _modified(path: Path) -> float:
@@ -141,6 +150,17 @@ def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping
         pidfile=directory / "guard.pid",
         known_hosts=private / "known_hosts",
     )
+    try:
+        _fill(files, jobs, datacenters)
+    except BaseException:
+        files.remove_private()
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return files
+
+
+def _fill(files: RunFiles, jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]]) -> None:
+    directory, private = files.directory, files.private
     ssh = {f"{job.server.namespace}/{job.server.name}": _ssh_of(job, private) for job in jobs}
     config = private / "ssh_config"
     _write(config, _server.ssh_config(_ssh_hosts(jobs, ssh, files)))
@@ -149,7 +169,6 @@ def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping
     _write(directory / "snapshot.json", json.dumps(content))
     source = {"plugin": "stargate.core.servers", "snapshot": str(directory / "snapshot.json")}
     _write(files.inventory, json.dumps(source))
-    return files
 
 
 def _write(path: Path, text: str) -> None:
