@@ -12,6 +12,7 @@ from tests.integration.daemon import Cluster, DaemonProcess
 from tests.integration.datacenter import MockDatacenter
 from tests.integration.sshd import SshHost, free_port, make_key
 
+
 @pytest.fixture
 def cluster(control_plane: Any, crds: Any, namespace: str) -> Cluster:
     """Return kubectl for a fresh namespace of a cluster that knows the CRDs."""

@@ -116,10 +116,19 @@ class Run:
     def stop(self) -> None:
         """Ask the guard to end everything of this run; returns at once. Hosts without a result are interrupted."""
         self._stopped.set()
+        if not self._signalled():
+            threading.Thread(target=self._signal_soon, name=f"stop-{self.id}", daemon=True).start()
+
+    def _signalled(self) -> bool:
         try:
-            pid = int(self.order.files.pidfile.read_text(encoding="ascii"))
-            os.kill(pid, signal.SIGTERM)
+            os.kill(int(self.order.files.pidfile.read_text(encoding="ascii")), signal.SIGTERM)
         except (OSError, ValueError):
+            return False
+        return True
+
+    def _signal_soon(self) -> None:
+        """Signal the guard once it has said who it is: a stop may come while its process is just beginning."""
+        while not self._ended.wait(0.05) and not self._signalled():
             logger.debug("Run %s has no guard yet", self.id)
 
     def wait(self, seconds: float) -> bool:
@@ -164,14 +173,10 @@ class Run:
         ]  # fmt: skip
         if self._stopped.is_set():
             return guard.STOPPED
-        runner = Runner(config, event_handler=self._event, status_handler=self._status)
+        runner = Runner(config, event_handler=self._event)
         runner.run()
         (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
         return runner.rc
-
-    def _status(self, status: Mapping[str, Any], **_: Any) -> None:
-        if self._stopped.is_set() and status["status"] == "running":
-            threading.Timer(0.2, self.stop).start()
 
     def _event(self, event: Mapping[str, Any]) -> bool:
         """Take one event of the stream; returns False, so that ansible-runner writes no file for it."""
