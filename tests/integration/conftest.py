@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the running daemon share: a namespace, hosts, a mock datacenter and the daemon's process."""
+"""What the tests of the running daemon share: a namespace, hosts, a mock datacenter and the daemon's process.
+
+The cluster itself is in tests/conftest.py.
+"""
 
 from __future__ import annotations
 

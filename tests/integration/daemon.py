@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon as its users run it: a process with flags, whose log and statuses are all that a test sees."""
+"""The daemon as its users run it: a process with flags, whose log and statuses are all that a test sees.
+
+Nothing of the daemon is imported here.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user gets for what is wrong: a status that says what, which object, and what to do. Nothing half done."""
+"""What a user gets for what is wrong: a status that says what, which object, and what to do.
+
+Nothing is half done, and nothing is tried again that cannot get better.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
 from tests.integration.datacenter import MockDatacenter
 from tests.integration.sshd import SshHost
@@ -28,11 +27,11 @@ WITNESS = """- name: Write what happens
   strategy: ansible.builtin.free
   tasks:
     - name: Begin
-      ansible.builtin.shell: echo "begin {{{{ stargate_operation.attempt }}}} $(date +%s.%N)" >> {0}/{{{{ stargate_name }}}}
+      ansible.builtin.shell: echo begin {{{{ stargate_operation.attempt }}}} >> {0}/{{{{ stargate_name }}}}
     - name: Work
       ansible.builtin.command: sleep 3
     - name: End
-      ansible.builtin.shell: echo "end {{{{ stargate_operation.attempt }}}} $(date +%s.%N)" >> {0}/{{{{ stargate_name }}}}
+      ansible.builtin.shell: echo end {{{{ stargate_operation.attempt }}}} >> {0}/{{{{ stargate_name }}}}
 """
 
 
@@ -187,7 +186,8 @@ def test_canaries_are_found_nowhere(
     """An SSH key and a secret that a task prints are in no status, Event, log, artifact, argument or leftover file."""
     line = key.splitlines()[2]
     (tmp_path / "operations").mkdir()
-    loud = f"- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.command: sh -c 'echo {line} >&2; exit 1'\n"
+    task = f"ansible.builtin.command: sh -c 'echo {line} >&2; exit 1'"
+    loud = f"- hosts: all\n  gather_facts: false\n  tasks:\n    - {task}\n"
     (tmp_path / "operations" / "loud.yml").write_text(loud, encoding="utf-8")
     (host,) = ssh_hosts(1)
     daemon.start("--operations-dir", str(tmp_path / "operations"))
@@ -197,7 +197,7 @@ def test_canaries_are_found_nowhere(
     assert "[redacted]" in status["message"]
     told = cluster.run("get", "operations,servers,events", "-o", "yaml") + daemon.log
     assert line not in told
-    left = subprocess.run(["grep", "-rlF", line, "/dev/shm"], capture_output=True, text=True, check=False)  # noqa: S108
+    left = subprocess.run(["grep", "-rlF", line, "/dev/shm"], capture_output=True, text=True, check=False)  # noqa: S108 - where keys of runs are
     assert left.stdout == ""
     begin = "BEGIN OPENSSH PRIVATE KEY"
     kept = subprocess.run(["grep", "-rlF", begin, str(daemon.directory)], capture_output=True, text=True, check=False)

@@ -107,8 +107,7 @@ class Batcher:
         with self._changed:
             while not self._stopped:
                 now, running = time.monotonic(), self._running()
-                for group in [g for g, batch in self._batches.items() if not batch.jobs]:
-                    del self._batches[group]
+                self._batches = {key: batch for key, batch in self._batches.items() if batch.jobs}
                 group, due = self._earliest(running)
                 if group is not None and due <= now and running < self._settings.max_runs:
                     return self._take(group)

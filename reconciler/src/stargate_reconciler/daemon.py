@@ -11,10 +11,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from . import guard, plan
 from .catalogue import Catalogue, built_in
+from .decision import described
 from .http import answer, serve
 from .inventory import sweep_private
 from .kube import Kube, connect
@@ -40,14 +42,7 @@ class Daemon:
         self.metrics = Metrics()
         self._kube: Kube = connect(settings.kubeconfig, settings.context, connections=settings.workers * 2 + 16)
         self._catalogue = Catalogue([built_in(), *settings.operations_dirs])
-        policy = plan.Policy(
-            playbooks=self._catalogue.current(),
-            datacenters=settings.datacenters,
-            default_deadline=settings.default_deadline,
-            retry_base=settings.retry_base,
-            retry_cap=settings.retry_cap,
-        )
-        self.reconciler = Reconciler(self._kube, settings, policy, self.metrics, self._catalogue.current)
+        self.reconciler = Reconciler(self._kube, settings, metrics=self.metrics, playbooks=self._catalogue.current)
         self._watches = Watches(self._kube, settings.namespaces, self._watch_failed)
         self._elector = Elector(self._kube.api_client, settings)
         self._stop = threading.Event()
@@ -140,10 +135,10 @@ class Daemon:
             return FAILED
         if not self.settings.once:
             return OK
-        ended = list(self.reconciler.ended.values())
+        ended = self.reconciler.report.ended_in
         waiting = self.reconciler.store.unfinished()
-        failed = ended.count(Phase.FAILED)
-        logger.info("Done: %d Succeeded, %d Failed, %d still waiting", len(ended) - failed, failed, len(waiting))
+        succeeded, failed = ended[Phase.SUCCEEDED], ended[Phase.FAILED]
+        logger.info("Done: %d Succeeded, %d Failed, %d still waiting", succeeded, failed, len(waiting))
         for operation in waiting:
             logger.warning("%s/%s waits: %s", operation.namespace, operation.name, operation.status.get("message"))
         return FAILED if failed else WAITING if waiting else OK
@@ -153,7 +148,7 @@ class Daemon:
         for key in sorted(self.reconciler.store.server_keys()):
             world = self.reconciler.world(key)
             for decision in plan.decisions(world, self.reconciler.policy):
-                print(plan.described(decision))
+                print(described(decision))
         self._watches.stop()
         return OK
 
@@ -165,7 +160,7 @@ class Daemon:
         metrics.observe("queue_depth", self.reconciler.queue.depth)
         metrics.observe("leader", lambda: float(self._elector.is_leader))
         for kind in ("Server", "ProvisioningProfile", "Operation"):
-            metrics.observe("objects", lambda kind=kind: store.count(kind), kind=kind)  # type: ignore[misc]
+            metrics.observe("objects", partial(store.count, kind), kind=kind)
         page = {"/metrics": lambda: (200, CONTENT_TYPE, metrics.text())}
         serve(self.settings.metrics_address, page, "--metrics-bind-address")
         checks = {"/healthz": answer(self._ill), "/readyz": answer(self._unready)}

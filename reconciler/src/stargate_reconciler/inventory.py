@@ -207,7 +207,7 @@ def _pinned(jobs: Sequence[Job]) -> list[str]:
 
 
 def learned_keys(files: RunFiles, job: Job) -> tuple[str, ...]:
-    """Return the host keys that a run knows of a Server and its router: those pinned before and those of first contact."""
+    """Return the host keys that a run knows of a Server and its router, those of first contact included."""
     names = {_server.hostname(job.server.raw), _server.router_key_alias(job.server.raw)}
     try:
         lines = files.known_hosts.read_text(encoding="utf-8").splitlines()

@@ -193,7 +193,7 @@ class Watcher:
         logging.getLogger("kubernetes.informer").setLevel(logging.CRITICAL)
         self._informer.add_event_handler("ERROR", self._slow_down)
 
-    def start(self, changed: Callable[[Object], None], deleted: Callable[[Object], None]) -> None:
+    def start(self, changed: Callable[[Object], object], deleted: Callable[[Object], object]) -> None:
         """Call `changed` for each object that is there or changes, `deleted` for each that goes; returns at once."""
         self._informer.add_event_handler("ADDED", changed)
         self._informer.add_event_handler("MODIFIED", changed)

@@ -173,7 +173,7 @@ class Elector:
 
     def _held_by_other(self) -> bool:
         found, record = self._lock.get(self._lock.name, self._lock.namespace)
-        return found and record.holder_identity not in (None, "", self._lock.identity)
+        return bool(found) and record.holder_identity not in (None, "", self._lock.identity)
 
     def _release(self) -> None:
         found, record = self._lock.get(self._lock.name, self._lock.namespace)
@@ -185,6 +185,6 @@ class Elector:
 
 def _is_absent(error: Any) -> bool:
     try:
-        return json.loads(error.body)["code"] == 404
+        return bool(json.loads(error.body)["code"] == 404)
     except (AttributeError, KeyError, TypeError, ValueError):
         return False

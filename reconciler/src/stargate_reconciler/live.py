@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from .decision import Live
 from .model import Operation, Result, ServerKey
-from .plan import Live
 
 STAGE_INTERVAL = 1.0
 """Shortest time in seconds between two writes of one Operation's stage (DESIGN 4)."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the daemon's log looks: a line for people, or a JSON object for machines. What is logged is not known here."""
+"""How the daemon's log looks: a line for people, or a JSON object for machines.
+
+What is logged is not known here; whatever it is, secrets are taken out of it.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _LONG = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+_HOSTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHORT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -21,42 +22,33 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        many = {"registry": self.registry}
-        self.ended = Counter(
-            "stargate_operations_ended",
-            "Operations that reached a final phase.",
-            ["operation", "phase", "reason"],
-            **many,
-        )
+        at = self.registry
+        ends = ["operation", "phase", "reason"]
+        self.ended = Counter("stargate_operations_ended", "Operations that reached a final phase.", ends, registry=at)
         self.retried = Counter(
-            "stargate_operation_retries", "Failed attempts followed by another.", ["operation"], **many
+            "stargate_operation_retries", "Failed attempts followed by another.", ["operation"], registry=at
         )
         self.duration = Histogram(
             "stargate_operation_duration_seconds",
             "From creation to the final phase.",
             ["operation", "phase"],
             buckets=_LONG,
-            **many,
+            registry=at,
         )
         self.to_running = Histogram(
-            "stargate_operation_start_latency_seconds",
-            "From the moment an Operation could start to phase Running.",
-            buckets=_SHORT,
-            **many,
+            "stargate_operation_start_latency_seconds", "From creation to phase Running.", buckets=_SHORT, registry=at
         )
-        self.runs = Gauge("stargate_runs", "Ansible processes now running.", **many)
-        self.run_hosts = Histogram(
-            "stargate_run_hosts", "Hosts in a run.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500), **many
-        )
-        self.run_seconds = Histogram("stargate_run_duration_seconds", "Length of a run.", buckets=_LONG, **many)
-        self.reconciles = Counter("stargate_reconciles", "Looks at a Server's queue key.", ["outcome"], **many)
+        self.runs = Gauge("stargate_runs", "Ansible processes now running.", registry=at)
+        self.run_hosts = Histogram("stargate_run_hosts", "Hosts in a run.", buckets=_HOSTS, registry=at)
+        self.run_seconds = Histogram("stargate_run_duration_seconds", "Length of a run.", buckets=_LONG, registry=at)
+        self.reconciles = Counter("stargate_reconciles", "Looks at a Server's queue key.", ["outcome"], registry=at)
         self.reconcile_seconds = Histogram(
-            "stargate_reconcile_duration_seconds", "Length of one look.", buckets=_SHORT, **many
+            "stargate_reconcile_duration_seconds", "Length of one look.", buckets=_SHORT, registry=at
         )
-        self.queue_depth = Gauge("stargate_queue_depth", "Keys at work or due now.", **many)
-        self.objects = Gauge("stargate_objects", "Objects in the daemon's store.", ["kind"], **many)
-        self.leader = Gauge("stargate_leader", "1 while this process holds the Lease.", **many)
-        self.watch_errors = Counter("stargate_watch_errors", "Failed lists and watches.", ["kind"], **many)
+        self.queue_depth = Gauge("stargate_queue_depth", "Keys at work or due now.", registry=at)
+        self.objects = Gauge("stargate_objects", "Objects in the daemon's store.", ["kind"], registry=at)
+        self.leader = Gauge("stargate_leader", "1 while this process holds the Lease.", registry=at)
+        self.watch_errors = Counter("stargate_watch_errors", "Failed lists and watches.", ["kind"], registry=at)
 
     def observe(self, gauge: str, read: Callable[[], float], **labels: str) -> None:
         """Let a gauge take its value from `read` whenever it is scraped."""

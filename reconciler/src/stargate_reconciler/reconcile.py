@@ -18,17 +18,33 @@ from datetime import UTC, datetime
 
 from . import plan, status
 from .batch import Batcher, forks
+from .decision import (
+    Decision,
+    End,
+    Forget,
+    NoteEdit,
+    Policy,
+    Recheck,
+    Resume,
+    Retry,
+    Stage,
+    Start,
+    Stop,
+    Unlock,
+    Wait,
+    World,
+)
 from .errors import Conflict, Gone, ReconcilerError
 from .events import Recorder
 from .inventory import sweep_runs, write_run
 from .kube import Kube
 from .live import LiveRuns
 from .metrics import Metrics
-from .model import Job, Object, Operation, Outcome, Phase, Result, ServerKey
+from .model import Job, Object, Operation, Outcome, Result, ServerKey
 from .queue import KeyQueue
+from .report import Report
 from .runner import Order, Run
 from .settings import Settings
-from .status import Note
 from .watch import Store
 
 logger = logging.getLogger(__name__)
@@ -38,22 +54,23 @@ class Reconciler:
     """The daemon's middle: a store in, statuses and runs out."""
 
     def __init__(
-        self,
-        kube: Kube,
-        settings: Settings,
-        policy: plan.Policy,
-        metrics: Metrics,
-        playbooks: Callable[[], Mapping[str, str]],
+        self, kube: Kube, settings: Settings, *, metrics: Metrics, playbooks: Callable[[], Mapping[str, str]]
     ) -> None:
         self.settings = settings
-        self._policy = policy
+        self._policy = Policy(
+            playbooks={},
+            datacenters=settings.datacenters,
+            default_deadline=settings.default_deadline,
+            retry_base=settings.retry_base,
+            retry_cap=settings.retry_cap,
+        )
         self._playbooks = playbooks
         self.metrics = metrics
-        self.queue: KeyQueue[ServerKey] = KeyQueue()
+        self.queue: KeyQueue[ServerKey] = KeyQueue(backoff_cap=5.0)
         self.store = Store(self.queue.add)
         self.live = LiveRuns()
         self.recorder = Recorder(kube)
-        self.ended: dict[str, Phase] = {}
+        self.report = Report(self.recorder, metrics)
         self._kube = kube
         self._runs: dict[str, Run] = {}
         self._unclaimed_before: dict[str, int] = {}
@@ -63,7 +80,7 @@ class Reconciler:
         self._batcher = Batcher(settings, lambda: len(self._runs), self._launch)
 
     @property
-    def policy(self) -> plan.Policy:
+    def policy(self) -> Policy:
         """The settings that decisions depend on, with the operations that there are at this moment."""
         return replace(self._policy, playbooks=self._playbooks())
 
@@ -124,7 +141,7 @@ class Reconciler:
         for decision in plan.decisions(world, self.policy):
             self._act(world, decision)
 
-    def world(self, key: ServerKey) -> plan.World:
+    def world(self, key: ServerKey) -> World:
         """Return all that is known of one Server. Only a Secret that is about to be needed is read, and never kept."""
         server = self.store.server(key)
         operations = self.store.operations(key)
@@ -135,35 +152,35 @@ class Reconciler:
         turn = plan.head(operations, server.active_operation if server else "", live)
         names = plan.secret_names(server, turn, profiles) if turn and turn.uid not in live else set()
         found = {name: self._kube.credentials(key[0], name) for name in names}
-        return plan.World(key, server, operations, profiles, found, live, datetime.now(UTC))
+        return World(key, server, operations, profiles, found, live, datetime.now(UTC))
 
     def _is_foreign(self, provider: str) -> bool:
         return bool(self.settings.providers) and provider not in self.settings.providers
 
-    def _act(self, world: plan.World, decision: plan.Decision) -> None:
+    def _act(self, world: World, decision: Decision) -> None:
         match decision:
-            case plan.Start(job):
+            case Start(job):
                 self._begin(job)
-            case plan.Wait():
+            case Wait():
                 self._wait(world, decision)
-            case plan.End():
+            case End():
                 self._end(world, decision)
-            case plan.Retry():
+            case Retry():
                 self._retry(world, decision)
-            case plan.Resume(operation):
+            case Resume(operation):
                 self.live.end(operation.uid)
                 self.queue.add(world.key)
-            case plan.Stop(operation, reason):
+            case Stop(operation, reason):
                 self._stop(operation, reason)
-            case plan.Stage():
+            case Stage():
                 self._show(decision)
-            case plan.Unlock():
+            case Unlock():
                 self._unlock(world, decision)
-            case plan.Forget(operation):
+            case Forget(operation):
                 self._kube.delete_operation(operation.namespace, operation.name, operation.uid)
-            case plan.Recheck(after):
+            case Recheck(after):
                 self.queue.add(world.key, after=after)
-            case plan.NoteEdit(operation):
+            case NoteEdit(operation):
                 self._note_edit(operation)
 
     # -- the acts
@@ -172,16 +189,16 @@ class Reconciler:
         if not self._halted.is_set() and self.live.begin(job.operation):
             self._batcher.add(job)
 
-    def _wait(self, world: plan.World, wait: plan.Wait) -> None:
+    def _wait(self, world: World, wait: Wait) -> None:
         operation = wait.operation
         complete = operation.condition("Complete")
         if complete.get("reason") != wait.reason or operation.status.get("message") != wait.message:
             self._write_operation(operation, status.waiting(operation, wait.reason, wait.message, world.now))
-            self.recorder.note("Operation", operation.raw, Note(wait.reason, wait.message, wait.reason != "ServerBusy"))
+            self.report.waits(operation, wait.reason, wait.message)
         if wait.recheck is not None:
             self.queue.add(world.key, after=wait.recheck)
 
-    def _show(self, stage: plan.Stage) -> None:
+    def _show(self, stage: Stage) -> None:
         uid = stage.operation.uid
         wait = self.live.to_show(uid)
         if wait > 0:
@@ -190,7 +207,7 @@ class Reconciler:
         self.live.shown(uid)
         self._write_operation(stage.operation, status.staged(stage.stage, stage.job_id))
 
-    def _end(self, world: plan.World, end: plan.End) -> None:
+    def _end(self, world: World, end: End) -> None:
         operation, result = end.operation, end.result
         server = world.server
         known = any(other.uid == operation.uid and not other.phase.is_final for other in world.operations)
@@ -200,33 +217,17 @@ class Reconciler:
             patch = status.released(server, operation, result, world.now, profile=profile)
             self._write("Server", server.raw, patch)
         if known:
-            self._write_operation(operation, status.ended(operation, result, world.now))
-            self._report_end(world, operation, result)
+            patch = status.ended(operation, result, world.now)
+            self._write_operation(operation, patch)
+            self.report.ended(operation, server, result=result, message=str(patch["message"]))
         self.live.end(operation.uid)
         self.queue.add(world.key)
 
-    def _report_end(self, world: plan.World, operation: Operation, result: Result) -> None:
-        good = result.outcome is Outcome.SUCCEEDED
-        phase = Phase.SUCCEEDED if good else Phase.FAILED
-        message = str(status.ended(operation, result, world.now)["message"])
-        reason = "Succeeded" if good else result.reason or "Failed"
-        self.ended[operation.uid] = phase
-        self.recorder.note("Operation", operation.raw, Note(reason, message, not good))
-        if world.server is not None:
-            text = f"Operation {operation.name} ({operation.act}): {message}"
-            self.recorder.note("Server", world.server.raw, Note(f"Operation{phase}", text, not good))
-        self.metrics.ended.labels(operation.act, str(phase), reason).inc()
-        self.metrics.duration.labels(operation.act, str(phase)).observe((world.now - operation.created).total_seconds())
-        log = logger.info if good else logger.warning
-        log("Operation %s/%s %s: %s", operation.namespace, operation.name, phase, message)
-
-    def _retry(self, world: plan.World, retry: plan.Retry) -> None:
+    def _retry(self, world: World, retry: Retry) -> None:
         operation = retry.operation
         patch = status.retrying(operation, retry.result, retry.delay, world.now)
         self._write_operation(operation, patch)
-        self.recorder.note("Operation", operation.raw, Note("AttemptFailed", str(patch["message"]), warning=True))
-        self.metrics.retried.labels(operation.act).inc()
-        logger.warning("Operation %s/%s: %s", operation.namespace, operation.name, patch["message"])
+        self.report.retried(operation, str(patch["message"]))
         self.live.end(operation.uid)
         self.queue.add(world.key, after=retry.delay)
 
@@ -242,7 +243,7 @@ class Reconciler:
             logger.info("Stopping run %s: Operation %s is %s", run.id, operation.name, reason)
             run.stop()
 
-    def _unlock(self, world: plan.World, unlock: plan.Unlock) -> None:
+    def _unlock(self, world: World, unlock: Unlock) -> None:
         server, holder = unlock.server, unlock.holder
         if holder is None:
             gone = Operation.from_dict({"metadata": {"name": server.active_operation, "namespace": server.namespace}})
@@ -256,9 +257,8 @@ class Reconciler:
     def _note_edit(self, operation: Operation) -> None:
         if operation.status.get("observedGeneration") == operation.generation:
             return
-        message = "The spec was changed after the start; the change is ignored. Apply a new Operation instead."
         self._write_operation(operation, {"observedGeneration": operation.generation})
-        self.recorder.note("Operation", operation.raw, Note("SpecChangeIgnored", message, warning=True))
+        self.report.edit_ignored(operation)
 
     # -- writing
 
@@ -306,7 +306,7 @@ class Reconciler:
         run.start()
 
     def _claim(self, job: Job, run_id: str) -> Job | None:
-        """Write the lock and phase Running; None when somebody was faster, the objects have changed, or we are halted."""
+        """Write the lock and phase Running; None when the objects have changed meanwhile or we are halted."""
         operation, now = job.operation, datetime.now(UTC)
         if self._halted.is_set():
             return None
@@ -319,25 +319,17 @@ class Reconciler:
             return None
         self._unclaimed_before.pop(operation.uid, None)
         self.live.update(operation.uid, run_id=run_id)
-        self._report_start(operation, item, server, str(running["message"]))
+        self.report.started(operation, item, server)
         return job
 
     def _unclaimed(self, operation: Operation, error: ReconcilerError) -> None:
-        """Let an Operation that could not be claimed be decided anew: soon after a conflict, later and later otherwise."""
+        """Let an Operation that could not be claimed be decided anew, soon at first, then later and later."""
         times = self._unclaimed_before.get(operation.uid, 0)
         self._unclaimed_before[operation.uid] = times + 1
         level = logging.DEBUG if isinstance(error, Conflict) and times < 5 else logging.WARNING
         logger.log(level, "Failed to start Operation %s/%s: %s", operation.namespace, operation.name, error)
         self.live.end(operation.uid)
         self.queue.add(operation.key, after=min(30.0, 0.1 * 2.0 ** min(times, 20)))
-
-    def _report_start(self, operation: Operation, item: Object, server: Object, message: str) -> None:
-        first = operation.attempts == 0
-        if first:
-            self.metrics.to_running.observe((datetime.now(UTC) - operation.created).total_seconds())
-        self.recorder.note("Operation", item, Note("Started" if first else "StartedAgain", message))
-        text = f"Operation {operation.name} ({operation.act}) started. {message}"
-        self.recorder.note("Server", server, Note("OperationStarted", text))
 
     # -- what runs say (runner.Listener)
 

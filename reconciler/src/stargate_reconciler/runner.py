@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from ansible_runner import Runner
 from ansible_runner.config.runner import RunnerConfig
+from ansible_runner.exceptions import AnsibleRunnerException
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
-from . import guard
+from . import guard, verdict
 from .inventory import RunFiles, learned_keys
 from .model import Job, Outcome, Result
 from .redact import redacted
@@ -35,8 +36,6 @@ PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"
 PASSED_PREFIXES = ("ANSIBLE_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 MARK = "STARGATE_RUN_ID"
 """Environment variable that every process of a run carries."""
-DELIBERATE = ("assert", "fail", "validate_argument_spec")
-"""Actions whose failure was meant by the author of the play: trying again would say the same."""
 
 
 class Listener(Protocol):
@@ -136,17 +135,16 @@ class Run:
         return self._ended.wait(seconds)
 
     def _run(self) -> None:
+        code = None
         try:
             code = self._execute()
-        except Exception as error:
-            logger.exception("Run %s could not be started", self.id)
-            self._last_words.append(f"The run could not be started: {error}")
-            code = None
-        try:
+        except (OSError, ValueError, AnsibleRunnerException) as error:
+            logger.warning("Run %s could not be started: %s", self.id, error)
+            self._last_words.append(str(error))
+        finally:
             self._sweep()
             for host in list(self._waiting):
                 self._resolve(host, self._verdict(host, code))
-        finally:
             self.order.files.remove_private()
             self._ended.set()
             self._listener.run_ended(self)
@@ -175,8 +173,9 @@ class Run:
             return guard.STOPPED
         runner = Runner(config, event_handler=self._event)
         runner.run()
+        code: int | None = runner.rc
         (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
-        return runner.rc
+        return code
 
     def _event(self, event: Mapping[str, Any]) -> bool:
         """Take one event of the stream; returns False, so that ansible-runner writes no file for it."""
@@ -199,86 +198,34 @@ class Run:
             if stats:
                 self._learn(host, stats.get("data") or {})
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
-            self._failures[host] = self._failure(data)
+            self._failures[host] = verdict.failure(data, self._secrets)
         elif kind == "runner_on_unreachable":
-            self._failures[host] = self._unreachable(host, data)
+            self._failures[host] = verdict.unreachable(self._waiting[host].server.name, data, self._secrets)
 
     def _learn(self, host: str, data: Mapping[str, Any]) -> None:
         said = data.get("stargate")
         if not isinstance(said, Mapping):
             return
         facts = self._facts.setdefault(host, {})
-        texts = ("os", "nodeName", "podCIDR", "dcJobID", "message", "stage")
-        facts.update({key: redacted(str(said[key]), self._secrets) for key in texts if said.get(key)})
+        facts.update(verdict.facts(said, self._secrets))
         if said.get("final"):
             self._resolve(host, Result(Outcome.SUCCEEDED, facts=dict(facts)))
         elif said.get("failed"):
-            message = redacted(str(said.get("message", "")), self._secrets)
-            before = self._failures.get(host)
-            self._resolve(
-                host,
-                Result(
-                    Outcome.FAILED,
-                    reason=before.reason if before else "TaskFailed",
-                    message=message,
-                    task=str(said.get("task") or (before.task if before else "")),
-                    retryable=bool(said.get("retryable", before.retryable if before else True)),
-                    job_ended=before.job_ended if before else False,
-                ),
-            )
+            self._resolve(host, verdict.reported(said, self._failures.get(host, verdict.SILENT), self._secrets))
         else:
             self._listener.staged(self._waiting[host], facts.get("stage", ""), dict(facts))
-
-    def _failure(self, data: Mapping[str, Any]) -> Result:
-        res = data.get("res") or {}
-        told = res.get("failure") if isinstance(res.get("failure"), Mapping) else {}
-        action = str(data.get("task_action", "")).rpartition(".")[2]
-        text = str(res.get("msg") or res.get("stderr") or res.get("stdout") or "the task gave no message")
-        if text == "non-zero return code":
-            text = f"{text} {res.get('rc', '')}: {res.get('stderr') or res.get('stdout') or ''}"
-        deliberate = action in DELIBERATE
-        return Result(
-            Outcome.FAILED,
-            reason=str(told.get("code") or ("Refused" if deliberate else "TaskFailed")),
-            message=redacted(text, self._secrets),
-            task=str(data.get("task", "")),
-            retryable=bool(told.get("retryable", not deliberate)),
-            job_ended=(res.get("job") or {}).get("phase") in ("failed", "canceled"),
-        )
-
-    def _unreachable(self, host: str, data: Mapping[str, Any]) -> Result:
-        text = redacted(str((data.get("res") or {}).get("msg", "")), self._secrets, limit=600)
-        name = self._waiting[host].server.name
-        if "IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
-            message = (
-                f"Server {name} shows another SSH host key than the one pinned in its status.sshHostKeys, so nothing "
-                "was sent to it. If it was reinstalled on purpose, remove the pinned key and apply a new Operation."
-            )
-            return Result(Outcome.UNREACHABLE, "HostKeyChanged", message, str(data.get("task", "")), retryable=False)
-        message = f"Server {name} was not reached: {text} Check that the machine is up and that its address is right."
-        return Result(Outcome.UNREACHABLE, "Unreachable", message, str(data.get("task", "")))
 
     def _verdict(self, host: str, code: int | None) -> Result:
         """Return the result of a host that had none when the process ended."""
         if self._stopped.is_set() or code == guard.STOPPED:
             return Result(Outcome.INTERRUPTED, "Interrupted", "The run was stopped.")
         if self._stats is None:
-            return self._crash(code)
+            return verdict.crash(code, " ".join(self._last_words), self._secrets)
         if host in (self._stats.get("failures") or {}) or host in (self._stats.get("dark") or {}):
-            lost = Result(Outcome.FAILED, "TaskFailed", "A task failed and said nothing.")
-            return self._failures.get(host, lost)
+            return self._failures.get(host, verdict.SILENT)
         if host in (self._stats.get("processed") or self._stats.get("ok") or {}):
             return Result(Outcome.SUCCEEDED, facts=dict(self._facts.get(host, {})))
-        message = "The playbook did nothing on this host. Its `hosts:` has to match the Servers, as `hosts: all` does."
-        return Result(Outcome.EMPTY, "NoResult", message, retryable=False)
-
-    def _crash(self, code: int | None) -> Result:
-        words = redacted(" ".join(self._last_words), self._secrets, limit=600)
-        if code is not None and 0 <= code < 128:
-            message = f"The playbook could not be run (exit code {code}): {words or 'no output'}"
-            return Result(Outcome.CRASHED, "PlaybookError", message, retryable=False)
-        how = "could not be started" if code is None else f"died with exit code {code}"
-        return Result(Outcome.CRASHED, "RunCrashed", f"The Ansible process {how}. {words}".strip())
+        return verdict.EMPTY
 
     def _resolve(self, host: str, result: Result) -> None:
         job = self._waiting.pop(host, None)

@@ -164,7 +164,7 @@ def ended(operation: Operation, result: Result, now: datetime) -> Patch:
 
 
 def _job_after(operation: Operation, result: Result) -> Patch:
-    """A job that has failed is done with: the next attempt asks for another. Any other failure goes on with the same."""
+    """After a job that has failed the next attempt asks for another; any other failure goes on with the same."""
     if result.job_ended:
         return {"dcJobID": None, "jobRequests": operation.job_requests + 1}
     return _job_id(result)

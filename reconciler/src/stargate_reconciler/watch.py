@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from .kube import Kube, Watcher, trimmed
 from .model import Object, Operation, Phase, Profile, Server, ServerKey
@@ -157,12 +158,8 @@ class Watches:
     def start(self, store: Store) -> None:
         """Begin to fill `store`; returns at once."""
         for watcher in self._watchers:
-            kind = watcher.kind
-            watcher.on_error = lambda error, kind=kind: self._on_error(kind, error)  # type: ignore[misc]
-            watcher.start(
-                lambda item, kind=kind: store.put(kind, item) and None,  # type: ignore[misc]
-                lambda item, kind=kind: store.drop(kind, item),  # type: ignore[misc]
-            )
+            watcher.on_error = partial(self._on_error, watcher.kind)
+            watcher.start(partial(store.put, watcher.kind), partial(store.drop, watcher.kind))
 
     @property
     def synced(self) -> bool:
