@@ -70,8 +70,13 @@ def problems(server: Object, profile: Object | None = None) -> list[str]:
 
     What is not set is no problem.
     """
-    found = list(_broken("Server", server))
-    return found if profile is None else found + list(_broken("ProvisioningProfile", profile))
+    return [*broken("Server", server), *(() if profile is None else broken("ProvisioningProfile", profile))]
+
+
+def has_fit_name(server: Object) -> bool:
+    """Whether hostname() of the Server is a host's name, and not an address such as 127.0.0.1."""
+    name = hostname(server)
+    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None and not _is_ip(name)
 
 
 def hostvars(
@@ -313,6 +318,15 @@ def _is_address(value: str) -> bool:
     return _DNS_NAME.fullmatch(value) is not None and not _LOOKS_LIKE_IP.fullmatch(value)
 
 
+def _is_ip(value: str) -> bool:
+    if not value[-1:].isdigit() or not _IP_CHARACTERS.fullmatch(value):
+        return False
+    try:
+        return bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
+
+
 def is_user(value: object) -> bool:
     """Whether this is a user name that ssh and a shell take as nothing else."""
     return isinstance(value, str) and _USER.fullmatch(value) is not None
@@ -334,10 +348,13 @@ def _is_range(value: object) -> bool:
         return False
 
 
-# (path of the value, what is fit, what it should be, how to mend it)
+# What a value should be, and how to mend it.
 _NAME = ("a lower-case DNS name (RFC 1123)", "Use letters a-z, digits, '-' and '.'.")
 _ADDRESS = ("an IP address or a DNS name", "Set it to the address at which SSH answers, or remove it.")
 _USER_NAME = ("a user name", "Use letters, digits, '_', '-' and '.'; at most 32, the first a letter or '_'.")
+_RELEASE = ("a Kubernetes version", "Set it to a version such as 1.34 or 1.34.2.")
+_CONTAINER_NAME = ("a container's name", "Use letters, digits, '_', '-' and '.'.")
+# The path of a value, whether it is fit, and the two texts.
 _Check = tuple[tuple[str, ...], Callable[[object], bool], tuple[str, str]]
 _CHECKS: Mapping[str, Sequence[_Check]] = {
     "Server": (
@@ -356,27 +373,25 @@ _CHECKS: Mapping[str, Sequence[_Check]] = {
         (("metadata", "name"), _like(_SUBDOMAIN), _NAME),
         (("metadata", "namespace"), _like(_NAMESPACE), _NAME),
         (("spec", "adminUsername"), is_user, _USER_NAME),
-        (
-            ("spec", "kubernetesVersion"),
-            _like(_VERSION),
-            ("a Kubernetes version", "Set it to a version such as 1.34 or 1.34.2."),
-        ),
+        (("spec", "kubernetesVersion"), _like(_VERSION), _RELEASE),
         (("spec", "controlPlane", "sshHost"), is_address, _ADDRESS),
         (("spec", "controlPlane", "sshUser"), is_user, _USER_NAME),
-        (
-            ("spec", "controlPlane", "kindContainer"),
-            _like(_CONTAINER),
-            ("a container's name", "Use letters, digits, '_', '-' and '.'."),
-        ),
+        (("spec", "controlPlane", "kindContainer"), _like(_CONTAINER), _CONTAINER_NAME),
     ),
 }
 
 
-def _broken(kind: str, obj: Object) -> Iterator[str]:
+def broken(kind: str, obj: Object) -> Iterator[str]:
+    """Yield a sentence for each value that problems() would name, for one object of the kind."""
     name = _at(obj, "metadata", "name")
     shown = name if isinstance(name, str) and _SUBDOMAIN.fullmatch(name) else _shown(name)
     if not name:
         yield f"{kind} without a name: metadata.name is not set. Give it a name."
+    elif kind == "Server" and _is_ip(hostname(obj)):
+        yield (
+            f"{kind} {shown}: metadata.name is {_shown(name)}, which with its namespace reads as the address "
+            f"{hostname(obj)}. Give it a name with a letter."
+        )
     for path, is_fit, (meant, remedy) in _CHECKS[kind]:
         value = _at(obj, *path)
         if value not in (None, "") and not is_fit(value):
