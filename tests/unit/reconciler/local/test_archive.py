@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What apt says about its sources, turned into a private sources list.
 
-Texts only; apt itself is asked in test_debian.py's integration twin, by hand and in CI.
+Texts only; the steps of a build are in test_build.py.
 """
 
 from __future__ import annotations
