@@ -13,8 +13,9 @@ from tests.unit.reconciler.fakes import began, operation, profile, server, stamp
 from tests.unit.reconciler.worlds import BROKE, HELD, INTERRUPTED, LIMIT, O1, POLICY, WORKED, live, told, world
 
 from stargate_reconciler import plan
+from stargate_reconciler.decision import End, Forget, Recheck, Resume, Start, Unlock, Wait, World, described
 from stargate_reconciler.model import Credentials, Operation, Server
-from stargate_reconciler.plan import End, Forget, Recheck, Resume, Start, Unlock, Wait, World, decisions, described
+from stargate_reconciler.plan import decisions
 
 SECRET = profile(sshCredentialsSecretRef="ssh")
 DC = server(provider="dc-api")

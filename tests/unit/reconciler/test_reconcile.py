@@ -29,7 +29,6 @@ from stargate_reconciler import reconcile
 from stargate_reconciler.errors import Conflict, Forbidden, WorldError
 from stargate_reconciler.metrics import Metrics
 from stargate_reconciler.model import Credentials, Job, Object, Outcome, Phase, Result
-from stargate_reconciler.plan import Policy
 from stargate_reconciler.reconcile import Reconciler
 from stargate_reconciler.settings import Settings
 
@@ -46,8 +45,7 @@ class Bench:
         self.kube = FakeKube(*items)
         self.runs: list[FakeRun] = []
         chosen = Settings(runs_dir=directory / "runs", metrics_address="0", health_address="0", **settings)
-        policy = Policy(PLAYBOOKS, retry_base=chosen.retry_base)
-        self.daemon = Reconciler(self.kube, chosen, policy, Metrics(), lambda: PLAYBOOKS)
+        self.daemon = Reconciler(self.kube, chosen, metrics=Metrics(), playbooks=lambda: PLAYBOOKS)
         self.see()
 
     def see(self) -> None:
@@ -113,7 +111,7 @@ def test_from_apply_to_succeeded(bench: Callable[..., Bench]) -> None:
     assert b.operation()["phase"] == "Succeeded"
     assert (b.server["state"], b.server["nodeName"], b.server.get("activeOperation")) == ("ready", "s1", None)
     assert [(kind, name) for kind, name, _ in b.kube.writes] == [("Server", "s1"), ("Operation", "o1")] * 2
-    assert b.daemon.ended == {"u-o1": Phase.SUCCEEDED}
+    assert b.daemon.report.ended_in == {Phase.SUCCEEDED: 1}
     assert len(b.daemon.live) == 0
     assert b.daemon.running() == 0
 
@@ -494,4 +492,4 @@ def test_whole_way_with_threads(bench: Callable[..., Bench]) -> None:
     b.daemon.recorder.stop()
     assert len(b.kube.writes) == 12
     assert sorted(set(b.kube.events)) == ["OperationStarted", "OperationSucceeded", "Started", "Succeeded"]
-    assert job().operation.uid in b.daemon.ended
+    assert b.daemon.report.ended_in[Phase.SUCCEEDED] == 1
