@@ -59,6 +59,8 @@ def measured(world: World, wanted: list[str]) -> tuple[list[Row], list[str]]:
             rows.append(results.failed(name, error))
             broken.append(name)
         world.end_all()
+        if not population.has_servers:
+            world.api.clear()
         say(f"{name}: took {time.monotonic() - began:.0f} s")
     return rows, broken
 

@@ -35,6 +35,7 @@ class Api:
         self._context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         self._local = threading.local()
+        self.namespaces: list[str] = []
 
     def connection(self) -> http.client.HTTPSConnection:
         """Return a new connection."""
@@ -74,6 +75,14 @@ class Api:
     def make_namespace(self, name: str) -> None:
         """Create a namespace."""
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        self.namespaces.append(name)
+
+    def clear(self) -> None:
+        """Delete our objects in the namespaces made so far, and think of these namespaces no more."""
+        for name in self.namespaces:
+            for plural in ("operations", "servers", "provisioningprofiles"):
+                self.request("DELETE", path(name, plural))
+        self.namespaces.clear()
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def measure(world: World) -> list[Row]:
 
 def _by_datacenter(world: World, url: str) -> Pair:
     server, profile = objects.server(1), objects.profile()
-    _create(world, "one-dc", server, profile)
+    _create(world, "one-dc", server=server, profile=profile)
     inventory = plays.write_inventory(
         world.directory / "one-dc.json", [server], variables={"datacenters": {"*": {"url": url}}}, profile=profile
     )
@@ -54,7 +54,7 @@ def _by_ssh(world: World, operations: Path) -> Pair:
     hosts = world.start_hosts(1)
     server = objects.server(1, provider="ssh", ipv4="127.0.0.1", sshPort=hosts.ports[0])
     profile = objects.profile(sshCredentialsSecretRef="ssh")
-    _create(world, "one-ssh", server, profile)
+    _create(world, "one-ssh", server=server, profile=profile)
     world.api.request("POST", "/api/v1/namespaces/one-ssh/secrets", hosts.secret())
     access = {"ansible_user": getpass.getuser(), "ansible_ssh_private_key_file": str(hosts.key)}
     inventory = plays.write_inventory(world.directory / "one-ssh.json", [server], variables=access, profile=profile)
@@ -62,7 +62,7 @@ def _by_ssh(world: World, operations: Path) -> Pair:
     return Pair("one Operation of six tasks over SSH", "one-ssh", "look-around", bare)
 
 
-def _create(world: World, namespace: str, server: objects.Object, profile: objects.Object) -> None:
+def _create(world: World, namespace: str, *, server: objects.Object, profile: objects.Object) -> None:
     world.api.make_namespace(namespace)
     world.api.create(namespace, "provisioningprofiles", [profile])
     world.api.create(namespace, "servers", [server])
