@@ -67,7 +67,7 @@ options:
         O(datacenters)) and, by C(<namespace>/<name>) of the Server, C(operations), C(profile_of) (a profile's name) and
         C(ssh) (C(user) and C(private_key_file)). With C(ssh_config), the path of an SSH client configuration, that
         file alone says how hosts are reached.
-    type: path
+    type: str
   datacenters:
     description:
       - The datacenter APIs by name, each with C(url) and, if needed, C(token_file) and C(ca_file).
@@ -180,7 +180,8 @@ else:
         return value
 
 
-GROUP, VERSION = "stargate.io", "v1alpha1"
+GROUP = "stargate.io"
+VERSION = "v1alpha1"
 PAGE = 500
 CONNECT_SECONDS = 5.0
 NAMES_US = re.compile(r"""^\s*\{?\s*["']?plugin["']?\s*:\s*["']?stargate\.core\.servers\b""", re.MULTILINE)
@@ -208,7 +209,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._read_config_data(path)
         snapshot = self.get_option("snapshot")
         with collector_paused():
-            found = read_snapshot(snapshot) if snapshot else self._of_cluster(path, cache)
+            found = (
+                read_snapshot(Path(path).parent / Path(snapshot).expanduser())
+                if snapshot
+                else self._of_cluster(path, cache)
+            )
             found["datacenters"] = found.get("datacenters") or self.get_option("datacenters")
             self._add(found)
 
@@ -293,7 +298,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for mode, condition in conditions:
             try:
                 holds = self._holds(condition)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an expression can raise anything
                 raise AnsibleError(
                     f"Failed to apply the filter {str(condition)!r} to the Server {name}: {clipped(str(error))} "
                     "Correct it, or give values that may be missing a default."
@@ -347,7 +352,7 @@ class Cluster:
         settings = type.__call__(client.Configuration)  # the class may hand out somebody's default
         try:
             self._configure(config, settings)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - files, parsers and credential plugins raise their own kinds
             raise AnsibleError(
                 f"Failed to load the kubeconfig {self._option('kubeconfig') or '~/.kube/config'}: "
                 f"{clipped(str(error)).rstrip('.') or type(error).__name__}. "
@@ -442,10 +447,10 @@ def kubeconfig_files(option: str | None) -> list[str]:
     return [str(Path(name).expanduser()) for name in (option or "~/.kube/config").split(os.pathsep) if name]
 
 
-def read_snapshot(path: str) -> Object:
+def read_snapshot(path: Path) -> Object:
     """Return what is in a snapshot file, with a list or dictionary for each part; raises AnsibleError."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise AnsibleError(
             f"Failed to read the snapshot {path}: {clipped(str(error))}. Name a JSON file with servers and profiles."
