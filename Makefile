@@ -31,7 +31,7 @@ control-plane-down: deps ## Stop the local control plane
 
 .PHONY: install-crds
 install-crds: ## Install the three CRDs into the cluster of KUBECONFIG
-	@scripts/kubectl apply -f crds/
+	@scripts/kubectl apply --validate=false -f crds/
 
 .PHONY: uninstall-crds
 uninstall-crds: ## Remove the CRDs, and with them every Server, ProvisioningProfile and Operation

@@ -30,6 +30,9 @@ REQUEST = (2, 3)
 """Seconds to connect, seconds to wait for an answer: a lost connection must not outlast the deadline."""
 
 
+_CANNOT_CREATE = "it cannot be created; does the namespace exist (--lease-namespace), and may Leases be created there?"
+
+
 class _TimedApi(client.CoordinationV1Api):  # type: ignore[misc]  # the client ships no types here
     """The Lease calls, none of which may hang."""
 
@@ -97,6 +100,7 @@ class Elector:
         self._losing = threading.Lock()
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = 0.0
+        self._obstacle = ""
         self.is_leader = False
 
     @property
@@ -109,8 +113,7 @@ class Elector:
 
         The deadline has a watchdog of its own, so that a request that hangs does not delay it.
         """
-        while not self._stop.is_set() and not self._renew():
-            self._stop.wait(self._settings.renew_period)
+        self._wait_for_lease()
         if self._stop.is_set():
             if self._renewed:  # it was taken while we were told to stop
                 self._release()
@@ -124,6 +127,14 @@ class Elector:
         if self.is_leader:
             self.is_leader = False
             self._release()
+
+    def _wait_for_lease(self) -> None:
+        said = ""
+        while not self._stop.is_set() and not self._renew():
+            if self._obstacle != said:
+                said = self._obstacle
+                logger.info("Waiting for the Lease %s/%s: %s", self._lock.namespace, self._lock.name, said)
+            self._stop.wait(self._settings.renew_period)
 
     def _renew(self) -> bool:
         asked = time.monotonic()
@@ -154,7 +165,9 @@ class Elector:
         found, record = self._lock.get(self._lock.name, self._lock.namespace)
         mine = self._record()
         if not found:
+            self._obstacle = _CANNOT_CREATE if _is_absent(record) else f"it cannot be read: {_reason(record)}"
             return _is_absent(record) and self._lock.create(self._lock.name, self._lock.namespace, mine)
+        self._obstacle = f"it is held by {record.holder_identity}"
         if record.holder_identity in (None, "", self._lock.identity):
             mine.acquire_time = record.acquire_time or mine.acquire_time
             return self._lock.update(self._lock.name, self._lock.namespace, mine)
@@ -181,6 +194,10 @@ class Elector:
             return
         now = str(datetime.now().astimezone().replace(tzinfo=None))
         self._lock.update(self._lock.name, self._lock.namespace, LeaderElectionRecord("", "1", now, now))
+
+
+def _reason(error: Any) -> str:
+    return str(getattr(error, "reason", None) or error)[:200]
 
 
 def _is_absent(error: Any) -> bool:
