@@ -162,9 +162,11 @@ def test_wall_clock_elects_nobody(leases: Leases, clock: Clock, jump: int) -> No
 )
 def test_no_answer_is_could_not(leases: Leases, clock: Clock, error: Exception) -> None:
     """A refused connection, a time-out, an error or a 404 without a body take nothing, and nothing escapes."""
-    leases.error = error
     one = elector(leases, "a")
-    assert (one._renew(), one._held_by_other(), one._renewed) == (False, False, 0.0)
+    one._renew()
+    leases.error = error
+    clock.now += 1
+    assert (one._renew(), one._held_by_other(), one._renewed) == (False, False, 1000.0)
     one._release()
     lock, record = one._lock, one._record()
     assert (lock.create("l", "n", record), lock.update("l", "n", record)) == (False, False)
@@ -323,6 +325,15 @@ def test_lost_to_another(leases: Leases, term: Callable[..., Term]) -> None:
     assert "another process" in one.lost[0]
     one.thread.join(2)
     assert leases.holder == "b"
+
+
+def test_loss_is_said_once(leases: Leases) -> None:
+    """Whoever notices a loss second says nothing."""
+    one, lost = elector(leases, "a"), list[str]()
+    one.is_leader = True
+    one._lose(lost.append, "first")
+    one._lose(lost.append, "second")
+    assert lost == ["first"]
 
 
 def test_a_short_trouble_is_no_loss(leases: Leases, term: Callable[..., Term]) -> None:

@@ -6,6 +6,7 @@ The other branches are test_plan.py's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,12 @@ def test_mistakes(case: World, reason: str, words: list[str]) -> None:
     assert isinstance(decision, End)
     assert (decision.result.reason, decision.result.retryable, decision.touched) == (reason, False, False)
     assert [word for word in words if word not in decision.result.message] == []
+
+
+def test_datacenter_of_its_own_or_for_all() -> None:
+    """A datacenter for every namespace will do for a Server that names none."""
+    policy = replace(POLICY, datacenters={"*": {"url": "http://127.0.0.1:8080"}})
+    assert told(decisions(world(O1, on=DC), policy)) == [("Start", "o1")]
 
 
 def test_job_carries_what_the_run_needs() -> None:

@@ -6,33 +6,20 @@ What is decided is test_plan.py's; what happens when the cluster fails, test_rec
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.unit.reconciler.bench import BROKE, INTERRUPTED, WORKED, Bench
 from tests.unit.reconciler.fakes import (
-    KEY,
-    FakeKube,
-    FakeRun,
     ended,
-    job,
     raw_operation,
     raw_profile,
     raw_server,
     until,
 )
 
-from stargate_reconciler import reconcile
-from stargate_reconciler.errors import Conflict, Forbidden, WorldError
-from stargate_reconciler.metrics import Metrics
-from stargate_reconciler.model import Credentials, Job, Object, Outcome, Phase, Result
-from stargate_reconciler.reconcile import Reconciler
-from stargate_reconciler.settings import Settings
-
-from tests.unit.reconciler.bench import BROKE, INTERRUPTED, WORKED, Bench, taken
+from stargate_reconciler.errors import WorldError
+from stargate_reconciler.model import Credentials, Phase
 
 
 def test_from_apply_to_succeeded(bench: Callable[..., Bench]) -> None:
@@ -125,6 +112,19 @@ def test_waiting_is_written_once(bench: Callable[..., Bench]) -> None:
     b.look(3)
     reasons = [patch["conditions"][0]["reason"] for _, _, patch in b.kube.writes]
     assert reasons == ["ServerNotFound", "ProfileNotFound"]
+
+
+def test_end_without_a_server(bench: Callable[..., Bench]) -> None:
+    """An Operation whose Server is not there can be cancelled; a step that comes after a result is dropped."""
+    b = bench(raw_operation(), raw_operation("o2", cancel=True))
+    item = b.launch().order.jobs[0]
+    b.daemon.resulted(item, WORKED)
+    depth = b.daemon.queue.depth(within=9)
+    b.daemon.staged(item, "late", {})
+    assert b.daemon.queue.depth(within=9) == depth
+    b.delete("Server", "s1")
+    b.look()
+    assert [b.operation(name)["phase"] for name in ("o1", "o2")] == ["Succeeded", "Failed"]
 
 
 def test_steps_are_shown_in_turn(bench: Callable[..., Bench]) -> None:
@@ -225,4 +225,4 @@ def test_whole_way_with_threads(bench: Callable[..., Bench]) -> None:
     b.daemon.recorder.stop()
     assert len(b.kube.writes) == 12
     assert sorted(set(b.kube.events)) == ["OperationStarted", "OperationSucceeded", "Started", "Succeeded"]
-    assert b.daemon.report.ended_in[Phase.SUCCEEDED] == 1
+    assert b.daemon.report.ended_in[Phase.SUCCEEDED] == 3

@@ -316,7 +316,8 @@ def test_a_real_stop(tmp_path: Path) -> None:
     tasks = [{"name": "Sleep", "ansible.builtin.command": {"argv": ["sleep", "60"]}}]
     run, heard = make(tmp_path, path=playbook(tmp_path, tasks))
     run.start()
-    assert until(lambda: heard.stages, seconds=30)
+    assert until(lambda: heard.stages or heard.results, seconds=30)
+    assert heard.results == {}
     began = time.monotonic()
     run.stop()
     assert run.wait(5)

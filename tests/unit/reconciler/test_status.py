@@ -185,6 +185,16 @@ def test_job_id_is_kept() -> None:
     assert status.staged("step", "") == {"stage": "step"}
 
 
+def test_a_failed_job_is_done_with() -> None:
+    """After a job that has failed the next attempt asks for another; any other failure keeps the job."""
+    before = operation(status=began(jobRequests=1))
+    lost = replace(BROKE, facts={"dcJobID": "j1"})
+    patch = status.retrying(before, replace(lost, job_ended=True), 1.0, NOW)
+    assert (patch["dcJobID"], patch["jobRequests"]) == (None, 2)
+    patch = status.retrying(before, lost, 1.0, NOW)
+    assert (patch["dcJobID"], "jobRequests" in patch) == ("j1", False)
+
+
 def test_messages_are_short_and_without_secrets() -> None:
     """A failure's text is cut to a KiB and loses what looks secret, in the Operation's and the Server's status."""
     long = replace(BROKE, message="tskey-auth-canary " + "x" * 5000)
