@@ -165,15 +165,13 @@ def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
 
 def _stopped(live: Live) -> Result:
     at = f" at '{live.stage}'" if live.stage else ""
+    job = live.job_id or str(live.operation.status.get("dcJobID") or "")
+    beyond = f" Job {job} of the datacenter goes on by itself: look there before you do." if job else ""
     if live.stopping == "Cancelled":
-        message = (
-            f"Cancelled{at}: the run was stopped and the machine may be half done. Apply a new Operation to mend it."
-        )
-    else:
-        message = (
-            f"Ran longer than its activeDeadlineSeconds and was stopped{at}. Apply a new Operation, with more time."
-        )
-    return _refusal(live.stopping, message)
+        message = f"Cancelled{at}: the run was stopped and the machine may be half done.{beyond}"
+        return _refusal("Cancelled", f"{message} Apply a new Operation to mend it.")
+    message = f"Ran longer than its activeDeadlineSeconds and was stopped{at}.{beyond}"
+    return _refusal(live.stopping, f"{message} Apply a new Operation, with more time.")
 
 
 def _of_live(world: World, policy: Policy, live: Live) -> list[Decision]:
