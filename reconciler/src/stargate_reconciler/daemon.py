@@ -168,8 +168,8 @@ class Daemon:
 
     def _ill(self) -> str:
         names = {thread.name for thread in threading.enumerate()}
-        if self._elector.is_leader and not self._stop.is_set() and "worker-0" not in names:
-            return "the workers have died"
+        if self._elector.is_leader and not self._stop.is_set() and not {"worker-0", "batcher"} <= names:
+            return "the workers or the batcher have died"
         return ""
 
     def _unready(self) -> str:
