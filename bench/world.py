@@ -110,7 +110,7 @@ class World:
     def __exit__(self, *_: object) -> None:
         """End everything and remove the directory."""
         self.end_all()
-        self.plane.stop(seconds=5)
+        self.plane.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def run_kubectl(self, *arguments: str) -> str:
