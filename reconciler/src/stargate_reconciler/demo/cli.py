@@ -45,23 +45,25 @@ Everything is still running. Try:
   .venv/bin/ansible-inventory -i inventories/demo/servers.stargate.yml --graph
   curl -s {metrics} | grep ^stargate_operations
 
-Reboot a server and wait for it:
+Add an operation of your own, a playbook in a directory, and run it (paste all of it):
 
-  {kubectl} apply -f - <<EOF
-  apiVersion: stargate.io/v1alpha1
-  kind: Operation
-  metadata:
-    name: reboot-server-002
-    namespace: dc-west
-  spec:
-    serverRef:
-      name: server-002
-    operation: reboot
-  EOF
-  {kubectl} wait --for=condition=Complete operation/reboot-server-002 -n dc-west
-
-Add an operation of your own: any playbook for `hosts: all`, as {hello}
-(CONTRIBUTING.md has one of six lines).
+cat > {hello} <<'EOF'
+- name: Say hello
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Say hello
+      ansible.builtin.debug: {{msg: "hello, {{{{ stargate_name }}}}"}}
+EOF
+{kubectl} apply -f - <<'EOF'
+apiVersion: stargate.io/v1alpha1
+kind: Operation
+metadata: {{name: hello-server-002, namespace: dc-west}}
+spec:
+  serverRef: {{name: server-002}}
+  operation: hello
+EOF
+{kubectl} wait --for=condition=Complete operation/hello-server-002 -n dc-west
 
 The reconciler's log: {log}
 Stop everything:      make demo-down
