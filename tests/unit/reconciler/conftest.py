@@ -14,13 +14,16 @@ import pytest
 from tests.unit.reconciler.bench import Bench
 from tests.unit.reconciler.fakes import FakeRun, raw_profile, raw_server
 
-from stargate_reconciler import reconcile
+from stargate_reconciler import inventory, reconcile
 from stargate_reconciler.model import Object
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     """Return a function that makes a bench with Server s1, Profile p1 and whatever else is given."""
+
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(inventory, "TMPFS", (tmp_path / "shm",))
 
     def make(*items: Object, **settings: Any) -> Bench:
         made = Bench(tmp_path, raw_server(), raw_profile(), *items, **settings)
