@@ -62,6 +62,7 @@ class Daemon:
             logger.info("Removed %d private run directories that a killed process had left", removed)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
+        threading.excepthook = self._on_bug
         self._watches.start(self.reconciler.store)
         while not self._watches.wait(0.2):
             if self._stop.is_set():
@@ -81,7 +82,7 @@ class Daemon:
         self._elector.run(self._lead, self._lose)
 
     def _lead(self) -> None:
-        count = len(self.reconciler.store.unfinished())
+        count = len(self.reconciler.unfinished())
         logger.info("Leading as %s; %d unfinished Operation(s)", self.settings.identity, count)
         self.reconciler.start()
 
@@ -90,6 +91,16 @@ class Daemon:
         self._lost = why
         self.reconciler.halt()
         self.reconciler.stop_runs("LeaseLost")
+        self._stop.set()
+
+    def _on_bug(self, args: threading.ExceptHookArgs) -> None:
+        """End the process on what nobody expected: what is running is stopped, and goes on in the next one."""
+        if args.exc_value is None:
+            return
+        logger.critical("A bug: the process ends", exc_info=args.exc_value)
+        self._lost = "a bug"
+        self.reconciler.halt()
+        self.reconciler.stop_runs("Bug")
         self._stop.set()
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
@@ -105,7 +116,7 @@ class Daemon:
         reconciler = self.reconciler
         if not self._elector.is_leader or reconciler.queue.depth(within=1.0) or len(reconciler.live):
             return False
-        return all(_waits_for_somebody(o.condition("Complete").get("reason")) for o in reconciler.store.unfinished())
+        return all(_waits_for_somebody(o.condition("Complete").get("reason")) for o in reconciler.unfinished())
 
     def _shut_down(self, election: threading.Thread) -> int:
         reconciler = self.reconciler
@@ -136,7 +147,7 @@ class Daemon:
         if not self.settings.once:
             return OK
         ended = self.reconciler.report.ended_in
-        waiting = self.reconciler.store.unfinished()
+        waiting = self.reconciler.unfinished()
         succeeded, failed = ended[Phase.SUCCEEDED], ended[Phase.FAILED]
         logger.info("Done: %d Succeeded, %d Failed, %d still waiting", succeeded, failed, len(waiting))
         for operation in waiting:

@@ -138,6 +138,17 @@ class Kube:
             )
         return answer
 
+    def operation(self, namespace: str, name: str) -> Object | None:
+        """Return an Operation as it stands in the cluster, None when there is none."""
+        try:
+            with _translated(f"Failed to read Operation {namespace}/{name}"):
+                found: Object = self._objects.get_namespaced_custom_object(
+                    GROUP, VERSION, namespace, PLURALS["Operation"], name, _request_timeout=TIMEOUT
+                )
+        except Gone:
+            return None
+        return found
+
     def delete_operation(self, namespace: str, name: str, uid: str) -> None:
         """Delete an Operation, provided that it is still the one with this uid; absent is fine."""
         options = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))

@@ -154,6 +154,12 @@ class Reconciler:
         found = {name: self._kube.credentials(key[0], name) for name in names}
         return World(key, server, operations, profiles, found, live, datetime.now(UTC))
 
+    def unfinished(self) -> list[Operation]:
+        """Return the Operations that have not ended, as far as this process serves their Servers."""
+        found = self.store.unfinished()
+        servers = {operation.key: self.store.server(operation.key) for operation in found}
+        return [o for o in found if (server := servers[o.key]) is None or not self._is_foreign(server.provider)]
+
     def _is_foreign(self, provider: str) -> bool:
         return bool(self.settings.providers) and provider not in self.settings.providers
 
@@ -208,20 +214,24 @@ class Reconciler:
         self._write_operation(stage.operation, status.staged(stage.stage, stage.job_id))
 
     def _end(self, world: World, end: End) -> None:
-        operation, result = end.operation, end.result
-        server = world.server
-        known = any(other.uid == operation.uid and not other.phase.is_final for other in world.operations)
-        holder = server.active_operation if server is not None else ""
-        if server is not None and (holder == operation.name or (end.touched and not holder)):
-            profile = plan.profile_name(operation, server)
-            patch = status.released(server, operation, result, world.now, profile=profile)
-            self._write("Server", server.raw, patch)
-        if known:
+        """Write the Operation first: a crash before the Server's write is mended by Unlock, and nothing runs again."""
+        operation, result, server = end.operation, end.result, world.server
+        if any(other.uid == operation.uid and not other.phase.is_final for other in world.operations):
             patch = status.ended(operation, result, world.now)
             self._write_operation(operation, patch)
             self.report.ended(operation, server, result=result, message=str(patch["message"]))
+        holder = server.active_operation if server is not None else ""
+        if server is not None and (holder == operation.name or (end.touched and not holder)):
+            self._release(world, operation, result, touched=end.touched)
+        self._unclaimed_before.pop(operation.uid, None)
         self.live.end(operation.uid)
         self.queue.add(world.key)
+
+    def _release(self, world: World, operation: Operation, result: Result, *, touched: bool = True) -> None:
+        if world.server is not None:
+            profile = plan.profile_name(operation, world.server)
+            patch = status.released(world.server, operation, result, world.now, profile=profile, touched=touched)
+            self._write("Server", world.server.raw, patch)
 
     def _retry(self, world: World, retry: Retry) -> None:
         operation = retry.operation
@@ -230,6 +240,9 @@ class Reconciler:
         self.report.retried(operation, str(patch["message"]))
         self.live.end(operation.uid)
         self.queue.add(world.key, after=retry.delay)
+        pinned = status.pinned(retry.result)
+        if world.server is not None and pinned:
+            self._write("Server", world.server.raw, pinned)
 
     def _stop(self, operation: Operation, reason: str) -> None:
         self.live.update(operation.uid, stopping=reason)
@@ -245,14 +258,16 @@ class Reconciler:
 
     def _unlock(self, world: World, unlock: Unlock) -> None:
         server, holder = unlock.server, unlock.holder
-        if holder is None:
-            gone = Operation.from_dict({"metadata": {"name": server.active_operation, "namespace": server.namespace}})
-            message = "The Operation was deleted while it ran; the machine may be half done. Apply a new Operation."
-            holder, result = gone, Result(Outcome.FAILED, "Deleted", message, retryable=False)
-        else:
-            result = status.remembered(holder)
-        profile = plan.profile_name(holder, server)
-        self._write("Server", server.raw, status.released(server, holder, result, world.now, profile=profile))
+        if holder is not None:
+            self._release(world, holder, status.remembered(holder))
+            return
+        item = self._kube.operation(server.namespace, server.active_operation)
+        if item is not None:  # our watch had not told of it yet
+            self.store.put("Operation", item)
+            return
+        gone = Operation.from_dict({"metadata": {"name": server.active_operation, "namespace": server.namespace}})
+        message = "The Operation was deleted while it ran; the machine may be half done. Apply a new Operation."
+        self._release(world, gone, Result(Outcome.FAILED, "Deleted", message, retryable=False))
 
     def _note_edit(self, operation: Operation) -> None:
         if operation.status.get("observedGeneration") == operation.generation:

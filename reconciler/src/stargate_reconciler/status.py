@@ -212,8 +212,13 @@ def _generation(server: Server) -> int:
     return generation if isinstance(generation, int) else 0
 
 
-def released(server: Server, operation: Operation, result: Result, now: datetime, *, profile: str) -> Patch:
-    """Return the Server's patch when an Operation gives it back, with what it learned."""
+def released(
+    server: Server, operation: Operation, result: Result, now: datetime, *, profile: str, touched: bool = True
+) -> Patch:
+    """Return the Server's patch when an Operation gives it back, with what it learned.
+
+    Where the machine was not touched, it is what it was: ready when it runs an OS, else pending.
+    """
     patch: Patch = {"activeOperation": None, "lastUpdated": formatted_time(now)}
     wanted: dict[str, tuple[bool, str, str] | None] = {}
     if result.outcome is Outcome.SUCCEEDED:
@@ -223,6 +228,10 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
             wanted["Provisioned"] = (True, operation.act.capitalize(), patch["message"])
         if not result.facts.get("dcJobID"):
             wanted["Reachable"] = (True, "Reached", f"Reached by Operation {operation.name}.")
+    elif not touched:
+        patch["message"] = f"Operation {operation.name} ({operation.act}) ended before it began."
+        if server.state == "provisioning":
+            patch["state"] = "ready" if server.status.get("currentOS") else "pending"
     else:
         patch["message"] = redacted(f"Operation {operation.name} ({operation.act}) failed: {said(result)}")
         stopped = result.reason in ("Cancelled", "DeadlineExceeded", "Deleted")
@@ -231,10 +240,15 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
             wanted["Provisioned"] = (False, result.reason or "Failed", patch["message"])
         if result.outcome is Outcome.UNREACHABLE:
             wanted["Reachable"] = (False, "Unreachable", patch["message"])
-    if result.host_keys and result.reason != "HostKeyChanged":
-        patch["sshHostKeys"] = list(result.host_keys)
+    patch.update(pinned(result))
     patch["conditions"] = conditions(server.status.get("conditions"), wanted, now, _generation(server))
     return patch
+
+
+def pinned(result: Result) -> Patch:
+    """Return the part of a Server's patch that pins host keys, also of a failed attempt; {} when none are known."""
+    known = result.host_keys if result.reason != "HostKeyChanged" else ()
+    return {"sshHostKeys": list(known)} if known else {}
 
 
 def _learned(result: Result, profile: str) -> Patch:

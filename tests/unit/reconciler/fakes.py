@@ -173,6 +173,11 @@ class FakeKube:
             raise WorldError("the answer was lost")
         return written
 
+    def operation(self, namespace: str, name: str) -> Object | None:
+        """Return an Operation as it stands, whatever the watches have told."""
+        item = self.items.get(("Operation", name))
+        return copy.deepcopy(item) if item and item["metadata"]["namespace"] == namespace else None
+
     def delete_operation(self, namespace: str, name: str, uid: str) -> None:
         """Note a deletion."""
         error = self.refuse("Delete", name)

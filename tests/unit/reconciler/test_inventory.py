@@ -145,11 +145,11 @@ def leftover(tmpfs: Path, name: str, owner: str | None) -> Path:
 
 @pytest.mark.parametrize(
     ("owner", "removed"),
-    [("4000001 1", True), (f"{os.getpid()} 1", True), ("", True), ("nonsense", True), (None, False)],
+    [("4000001 1", True), ("{pid} 1", True), ("", True), ("nonsense", True), (None, False)],
 )
 def test_sweep_removes_what_nobody_owns(tmpfs: Path, owner: str | None, removed: bool) -> None:
     """Private directories of dead processes go, also those of an earlier process with the same pid or no pid at all."""
-    path = leftover(tmpfs, "x", owner)
+    path = leftover(tmpfs, "x", owner and owner.format(pid=os.getpid()))
     assert sweep_private() == int(removed)
     assert path.exists() is not removed
 

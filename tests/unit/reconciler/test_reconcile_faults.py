@@ -109,11 +109,11 @@ def test_result_outlives_an_api_that_is_down(bench: Callable[..., Bench], refuse
     for _ in range(3):
         with pytest.raises(WorldError):
             b.look()
-    assert b.operation()["phase"] == "Running"
+    assert b.operation()["phase"] == ("Running" if refused == "Operation" else "Succeeded")
     b.kube.refuse = lambda *_: None
     b.look(2)
     assert (b.operation()["phase"], b.server["state"]) == ("Succeeded", "ready")
-    assert [kind for kind, _, _ in b.kube.writes] == ["Server", "Operation"] * 2
+    assert [kind for kind, _, _ in b.kube.writes] == ["Server", "Operation", "Operation", "Server"]
 
 
 def test_end_whose_answer_is_lost_is_not_written_again(bench: Callable[..., Bench]) -> None:
@@ -127,7 +127,7 @@ def test_end_whose_answer_is_lost_is_not_written_again(bench: Callable[..., Benc
     count = len(b.kube.writes)
     b.see()
     b.look()
-    assert b.kube.writes[count:] == []
+    assert [kind for kind, _, _ in b.kube.writes[count:]] == ["Server"]
     assert len(b.daemon.live) == 0
     assert b.launch().uids == {"u-o2"}
 
@@ -178,6 +178,30 @@ def test_lock_of_a_finished_or_deleted_holder_is_given_back(bench: Callable[...,
         b.see()
         b.look(2)
         assert (b.server.get("activeOperation"), b.server["state"]) == (None, state)
+
+
+def test_a_lock_whose_holder_the_watch_has_not_told_of_is_left(bench: Callable[..., Bench]) -> None:
+    """A new leader that hears of the Server before the Operation asks for it, and goes on with it."""
+    b = bench(raw_server(status={"activeOperation": "late", "state": "provisioning"}))
+    b.kube.apply(raw_operation("late"))
+    b.look()
+    assert b.server["state"] == "provisioning"
+    b.look()
+    assert b.launch().uids == {"u-late"}
+
+
+def test_a_claim_that_came_to_nothing_leaves_the_server_as_it_was(bench: Callable[..., Bench]) -> None:
+    """A Server that was locked for an Operation which was cancelled before it ran is not in error."""
+    b = bench(raw_server(status={"currentOS": "k8s-1.34", "state": "ready"}), raw_operation())
+    b.kube.refuse = lambda kind, _: Conflict("stale") if kind == "Operation" else None
+    b.look()
+    b.launch_batches()
+    b.kube.refuse = lambda *_: None
+    b.kube.apply(raw_operation(cancel=True))
+    b.see()
+    b.look(2)
+    assert b.operation()["phase"] == "Failed"
+    assert (b.server.get("activeOperation"), b.server["state"]) == (None, "ready")
 
 
 def test_forbidden_deletion_does_not_keep_the_next_from_starting(bench: Callable[..., Bench]) -> None:
