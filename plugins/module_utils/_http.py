@@ -90,7 +90,6 @@ class Transport(Protocol):
 
     def send(self, call: Call, *, limit: float) -> Answer:
         """Return the answer, whatever its status, within about `limit` seconds; raises Unreachable or Invalid."""
-        ...
 
 
 class HTTP:
