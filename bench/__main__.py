@@ -33,6 +33,8 @@ def arguments() -> argparse.Namespace:
         "--output", type=Path, default=ROOT / "build/bench.json", help="where the results go (%(default)s)"
     )
     parsed = parser.parse_args()
+    if parsed.docs and (parsed.small or parsed.rows):
+        parser.error("--docs is for a whole run: without rows and without --small")
     if unknown := set(parsed.rows) - set(ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}; the rows are {', '.join(ROWS)}")
     return parsed
@@ -81,6 +83,8 @@ def main() -> int:
     results.write(asked.output, rows)
     table = results.table(rows, about)
     asked.output.with_suffix(".md").write_text(table, encoding="utf-8")
+    if asked.docs and not broken:
+        results.put_into(ROOT / "docs/benchmarks.md", table)
     print(table)
     say(f"{asked.output} has the same for machines")
     held = sum(row.holds for row in rows)

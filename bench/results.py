@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+BEGIN = "<!-- figures: written by scripts/bench --docs, not by hand -->"
+END = "<!-- end of figures -->"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -111,3 +114,12 @@ def _text(item: Any) -> str:
     if isinstance(item, list):
         return "[" + ", ".join(map(str, item)) + "]"
     return str(item)
+
+
+def put_into(document: Path, text: str) -> None:
+    """Replace what stands between the two marks of a document; raises ValueError when it has not got them."""
+    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{document} has no place for figures: put {BEGIN} and {END} into it.")
+    document.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")

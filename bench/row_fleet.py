@@ -51,7 +51,8 @@ class Fleet:
         self.world, self.count = world, count
         cores = len(os.sched_getaffinity(0))
         self.forks = min(count, WAITING_FORKS * cores)
-        self.pool, self.wide = 2 * cores, min(count, 50)
+        self.pool, self.pooled = 2 * cores, min(count, 100)
+        self.wide = min(count, 50)
         self.url = world.start_datacenter(speed=10)
         self.servers = [objects.server(number) for number in range(count)]
         world.api.make_namespace(NAMESPACE)
@@ -111,8 +112,8 @@ def measure(world: World) -> list[Row]:
             say(f"one ansible-playbook: {sides.playbook.said()}")
     world.end(daemon.process)
     alone = [fleet.playbook([server], f"alone-{n}", 1) for n, server in enumerate(fleet.servers)]
-    fleet.by_playbooks(alone, sides.pool, at_once=fleet.pool)
-    say(f"a process for each, {fleet.pool} at a time: {sides.pool.said()}")
+    fleet.by_playbooks(alone[: fleet.pooled], sides.pool, at_once=fleet.pool)
+    say(f"a process for each of {fleet.pooled}, {fleet.pool} at a time: {sides.pool.said()}")
     fleet.by_playbooks(alone[: fleet.wide], sides.wide, at_once=fleet.wide)
     say(f"a process for each of {fleet.wide}, all at once: {sides.wide.said()}")
     return [_against_one(fleet, sides), _faster_than_each(fleet, sides), _smaller_than_each(fleet, sides)]
@@ -136,14 +137,19 @@ def _against_one(fleet: Fleet, sides: Sides) -> Row:
 
 
 def _faster_than_each(fleet: Fleet, sides: Sides) -> Row:
-    """Return the row about time, against a pool of processes as ansible-operator and AWX keep one."""
-    faster = median(sides.pool.seconds) / median(sides.operations.seconds)
+    """Return the row about time, against a pool of processes as ansible-operator and AWX keep one.
+
+    Its slots do one after another, so the time of all is scaled up from that of as many as were measured.
+    """
+    all_pooled = median(sides.pool.seconds) * fleet.count / fleet.pooled
+    faster = all_pooled / median(sides.operations.seconds)
     detail = {
         "operations_s": median(sides.operations.seconds),
-        "pool_s": median(sides.pool.seconds),
-        "pool_size": fleet.pool,
+        "pool_s": all_pooled,
+        "scaled_from": fleet.pooled,
+        "scaled_from_s": median(sides.pool.seconds),
         "operations_cpu_s": median(sides.operations.cpu),
-        "pool_cpu_s": median(sides.pool.cpu),
+        "pool_cpu_s": median(sides.pool.cpu) * fleet.count / fleet.pooled,
         "pool_peak_mb": median(sides.pool.memory),
     }
     name = f"the same {fleet.count}, against one process per Operation, {fleet.pool} at a time: time"
