@@ -7,6 +7,8 @@ What needs an API server is in tests/integration/test_inventory.py.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,20 @@ from ansible.template import Templar
 Object = dict[str, Any]
 
 
+def loaded() -> list[str]:
+    """Return the names of the modules of collections that are imported now."""
+    return [name for name in sys.modules if name.partition(".")[0] == "ansible_collections"]
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _collections() -> None:
+def _collections() -> Iterator[None]:
+    """Let Ansible import the collection itself: it refuses what other tests have imported as plain Python."""
+    plain = {name: sys.modules.pop(name) for name in loaded()}
     init_plugin_loader()
+    yield
+    for name in loaded():
+        del sys.modules[name]
+    sys.modules.update(plain)
 
 
 def server(name: str, namespace: str = "dc-west", *, state: str = "ready", **spec: Any) -> Object:
