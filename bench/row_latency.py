@@ -21,7 +21,7 @@ MISSING = 50_000
 
 def measure(world: World) -> list[Row]:
     """Return the row of the start latency."""
-    pending, count = (50, 10) if world.small else (1000, 100)
+    pending, count = (50, 5) if world.small else (1000, 100)
     operations = plays.write_playbooks(world.directory / "latency-operations")
     world.api.make_namespace(NAMESPACE)
     world.api.create(NAMESPACE, "provisioningprofiles", [objects.profile()])
