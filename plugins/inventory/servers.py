@@ -163,6 +163,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ansible import template
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
@@ -170,14 +171,12 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible_collections.stargate.core.plugins.module_utils import _server
 from ansible_collections.stargate.core.plugins.module_utils._errors import clipped
 
-try:
-    from ansible.template import trust_as_template  # noqa: F401 - since 2.19: what is not trusted is never a template
-except ImportError:
-    from ansible.utils.unsafe_proxy import wrap_var as _never_template
-else:
+if hasattr(template, "trust_as_template"):  # since 2.19: what nobody declares as trusted is never a template
 
     def _never_template(value: Any) -> Any:
         return value
+else:
+    from ansible.utils.unsafe_proxy import wrap_var as _never_template
 
 
 GROUP = "stargate.io"
