@@ -29,9 +29,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure the rows of docs/benchmarks.md.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure, of: {', '.join(ROWS)} (all)")
     parser.add_argument("--small", action="store_true", help="try everything in two minutes; the figures mean nothing")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build/bench.json", help="where the results go (%(default)s)"
-    )
+    parser.add_argument("--docs", action="store_true", help="put the table of a whole run into docs/benchmarks.md")
+    usual = ROOT / "build/bench.json"
+    parser.add_argument("--output", type=Path, default=usual, help="where the results go (%(default)s)")
     parsed = parser.parse_args()
     if parsed.docs and (parsed.small or parsed.rows):
         parser.error("--docs is for a whole run: without rows and without --small")
