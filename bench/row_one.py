@@ -31,7 +31,7 @@ class Pair:
 
 def measure(world: World) -> list[Row]:
     """Return a row for each of the two plays."""
-    rounds = 1 if world.small else 7
+    rounds = 1 if world.small else 5
     url = world.start_datacenter(speed=10)
     operations = plays.write_playbooks(world.directory / "one-operations")
     daemon = world.start_daemon("--dc-api-url", url, "--operations-dir", str(operations))
