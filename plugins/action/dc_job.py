@@ -13,7 +13,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.stargate.core.plugins.module_utils._dc_api_module import JOB_SPEC, failed, perform
+from ansible_collections.stargate.core.plugins.module_utils._dc_api_module import (
+    JOB_SPEC,
+    failed,
+    perform,
+    told,
+)
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid
 
 
@@ -34,4 +39,6 @@ class ActionModule(ActionBase):
             return {**result, **failed(Invalid(f"Failed to read the task's options: {error.message}."))}
         host = str((task_vars or {}).get("inventory_hostname", "host"))
         result.update(perform(params, check_mode=bool(self._task.check_mode), host=host))
+        if params["report"] is not None and not result.get("failed"):
+            result["ansible_stats"] = told(result, params["report"])
         return result

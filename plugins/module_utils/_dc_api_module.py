@@ -59,6 +59,7 @@ JOB_SPEC: dict[str, Any] = {
         "deadline": {"type": "float", "default": 3600.0},
         "unreachable_after": {"type": "float", "default": 300.0},
         "poll_interval": {"type": "float", "default": 10.0},
+        "report": {"type": "dict"},
     },
     "required_if": [
         ("state", "submitted", ("type", "server_id")),
@@ -67,6 +68,14 @@ JOB_SPEC: dict[str, Any] = {
     ],
     "required_by": {"type": ("server_id",)},
 }
+
+
+def told(result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task tells of its host, in the form of ansible.builtin.set_stats; what is empty is left out."""
+    job = result.get("job") or {}
+    facts = {"dcJobID": job.get("jobId"), "message": result.get("msg"), **report}
+    known = {key: value for key, value in facts.items() if value not in (None, "")}
+    return {"data": {"stargate": known}, "per_host": True, "aggregate": False}
 
 
 def perform(params: Mapping[str, Any], *, check_mode: bool, host: str) -> dict[str, Any]:

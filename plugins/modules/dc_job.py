@@ -121,6 +121,12 @@ options:
       - Seconds between two questions to a server that cannot hold a request until the job ends; varied by a fifth.
     type: float
     default: 10.0
+  report:
+    description:
+      - When it is set, a task that succeeds tells of its host what M(ansible.builtin.set_stats) would, without a task
+        of its own. The variable C(stargate) gets the keys C(dcJobID) and C(message), and those given here, such as C(os)
+        and C(final).
+    type: dict
 seealso:
   - name: Mock datacenter
     description: The program C(stargate-mock-dc) serves this API and describes it at C(/openapi.json).

@@ -55,6 +55,7 @@ class Cluster:
     def events(self, name: str) -> list[str]:
         """Return the reasons of the Events about an object, in order."""
         items = json.loads(self.run("get", "events", "-o", "json"))["items"]
+        items.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
         return [item["reason"] for item in items if item["involvedObject"]["name"] == name]
 
     def until(self, name: str, check: Callable[[dict[str, Any]], object], *, seconds: float = 30) -> dict[str, Any]:

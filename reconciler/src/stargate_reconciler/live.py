@@ -16,7 +16,7 @@ from .model import Operation, Result, ServerKey
 
 STAGE_INTERVAL = 1.0
 """Shortest time in seconds between two writes of one Operation's stage (DESIGN 4)."""
-STAGE_RATE = 20.0
+STAGE_RATE = 5.0
 """Stage writes per second of all Operations together: progress must not cost more than the work."""
 
 
