@@ -90,7 +90,7 @@ class Daemon:
         logger.error("No longer the leader: %s. Stopping all runs", why)
         self._lost = why
         self.reconciler.halt()
-        self.reconciler.stop_runs("LeaseLost")
+        self.reconciler.runs.stop_all("LeaseLost")
         self._stop.set()
 
     def _on_bug(self, args: threading.ExceptHookArgs) -> None:
@@ -100,7 +100,7 @@ class Daemon:
         logger.critical("A bug: the process ends", exc_info=args.exc_value)
         self._lost = "a bug"
         self.reconciler.halt()
-        self.reconciler.stop_runs("Bug")
+        self.reconciler.runs.stop_all("Bug")
         self._stop.set()
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
@@ -121,10 +121,10 @@ class Daemon:
     def _shut_down(self, election: threading.Thread) -> int:
         reconciler = self.reconciler
         reconciler.halt()
-        if reconciler.running() and not self._lost:
-            logger.info("Waiting up to %.0f s for %d run(s)", self.settings.drain_seconds, reconciler.running())
-            self._until(lambda: not reconciler.running() or self._signals > 1, self.settings.drain_seconds)
-        runs = reconciler.stop_runs("Shutdown")
+        if len(reconciler.runs) and not self._lost:
+            logger.info("Waiting up to %.0f s for %d run(s)", self.settings.drain_seconds, len(reconciler.runs))
+            self._until(lambda: not len(reconciler.runs) or self._signals > 1, self.settings.drain_seconds)
+        runs = reconciler.runs.stop_all("Shutdown")
         for run in runs:
             run.wait(STOP_SECONDS)
         if not self._lost:
@@ -167,7 +167,7 @@ class Daemon:
 
     def _listen(self) -> None:
         metrics, store = self.metrics, self.reconciler.store
-        metrics.observe("runs", self.reconciler.running)
+        metrics.observe("runs", self.reconciler.runs.__len__)
         metrics.observe("queue_depth", self.reconciler.queue.depth)
         metrics.observe("leader", lambda: float(self._elector.is_leader))
         for kind in ("Server", "ProvisioningProfile", "Operation"):

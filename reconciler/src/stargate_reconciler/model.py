@@ -209,6 +209,11 @@ class Profile:
         )
 
 
+def profile_name(operation: Operation, server: Server | None) -> str:
+    """Return the name of the Profile that applies: the Operation's, else the Server's, else empty."""
+    return operation.profile or (server.profile if server else "")
+
+
 @dataclass(frozen=True)
 class Credentials:
     """What a Secret gives for SSH. Never printed."""

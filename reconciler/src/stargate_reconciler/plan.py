@@ -30,18 +30,13 @@ from .decision import (
     Wait,
     World,
 )
-from .model import Job, Operation, Outcome, Phase, Profile, Result, Server, parsed_time
+from .model import Job, Operation, Outcome, Phase, Profile, Result, Server, parsed_time, profile_name
 
 NEEDS_PROFILE = frozenset({"repave"})
 """Operations that cannot do anything without a ProvisioningProfile."""
 
 NEEDS_DATACENTER = frozenset({"repave", "reboot"})
 """Operations that go to the datacenter API when the Server's strategy is dcApi."""
-
-
-def profile_name(operation: Operation, server: Server | None) -> str:
-    """Return the name of the Profile that applies: the Operation's, else the Server's, else empty."""
-    return operation.profile or (server.profile if server else "")
 
 
 def head(operations: Iterable[Operation], holder: str, live: Container[str] = ()) -> Operation | None:

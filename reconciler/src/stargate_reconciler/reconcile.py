@@ -16,24 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from . import decision as to
 from . import plan, status
 from .batch import Batcher, forks
-from .decision import (
-    Decision,
-    End,
-    Forget,
-    NoteEdit,
-    Policy,
-    Recheck,
-    Resume,
-    Retry,
-    Stage,
-    Start,
-    Stop,
-    Unlock,
-    Wait,
-    World,
-)
+from .decision import Decision, Policy, World
 from .errors import Conflict, Gone, ReconcilerError
 from .events import Recorder
 from .inventory import sweep_runs, write_run
@@ -44,6 +30,7 @@ from .model import Job, Object, Operation, Outcome, Result, ServerKey
 from .queue import KeyQueue
 from .report import Report
 from .runner import Order, Run
+from .runs import Runs
 from .settings import Settings
 from .watch import Store
 
@@ -69,15 +56,14 @@ class Reconciler:
         self.queue: KeyQueue[ServerKey] = KeyQueue(backoff_cap=5.0)
         self.store = Store(self.queue.add)
         self.live = LiveRuns()
+        self.runs = Runs(self.live)
         self.recorder = Recorder(kube)
         self.report = Report(self.recorder, metrics)
         self._kube = kube
-        self._runs: dict[str, Run] = {}
         self._unclaimed_before: dict[str, int] = {}
-        self._runs_lock = threading.Lock()
         self._halted = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
-        self._batcher = Batcher(settings, lambda: len(self._runs), self._launch)
+        self._batcher = Batcher(settings, lambda: len(self.runs), self._launch)
 
     @property
     def policy(self) -> Policy:
@@ -97,20 +83,6 @@ class Reconciler:
         """Start no more runs."""
         self._halted.set()
         self._batcher.stop()
-
-    def stop_runs(self, reason: str) -> list[Run]:
-        """Stop every run; their Operations stay Running and are taken up again by whoever leads next."""
-        with self._runs_lock:
-            runs = list(self._runs.values())
-        for run in runs:
-            for job in run.order.jobs:
-                self.live.update(job.operation.uid, stopping=reason)
-            run.stop()
-        return runs
-
-    def running(self) -> int:
-        """Return how many runs have a process."""
-        return len(self._runs)
 
     # -- one look at one Server
 
@@ -165,37 +137,49 @@ class Reconciler:
 
     def _act(self, world: World, decision: Decision) -> None:
         match decision:
-            case Start(job):
-                self._begin(job)
-            case Wait():
+            case to.Start(job):
+                self._begin(world, job)
+            case to.Wait():
                 self._wait(world, decision)
-            case End():
+            case to.End():
                 self._end(world, decision)
-            case Retry():
+            case to.Retry():
                 self._retry(world, decision)
-            case Resume(operation):
+            case to.Resume(operation):
                 self.live.end(operation.uid)
                 self.queue.add(world.key)
-            case Stop(operation, reason):
+            case to.Stop(operation, reason):
                 self._stop(operation, reason)
-            case Stage():
+            case to.Stage():
                 self._show(decision)
-            case Unlock():
+            case to.Unlock():
                 self._unlock(world, decision)
-            case Forget(operation):
+            case to.Forget(operation):
                 self._kube.delete_operation(operation.namespace, operation.name, operation.uid)
-            case Recheck(after):
+            case to.Recheck(after):
                 self.queue.add(world.key, after=after)
-            case NoteEdit(operation):
+            case to.NoteEdit(operation):
                 self._note_edit(operation)
 
     # -- the acts
 
-    def _begin(self, job: Job) -> None:
-        if not self._halted.is_set() and self.live.begin(job.operation):
-            self._batcher.add(job)
+    def _begin(self, world: World, job: Job) -> None:
+        if self._halted.is_set() or not self.live.begin(job.operation):
+            return
+        if len(self.runs) >= self.settings.max_runs and not job.operation.attempts:
+            job = self._say_that_it_queues(world, job)
+        self._batcher.add(job)
 
-    def _wait(self, world: World, wait: Wait) -> None:
+    def _say_that_it_queues(self, world: World, job: Job) -> Job:
+        message = f"Waits for one of {self.settings.max_runs} runs to end (--max-runs)."
+        try:
+            patch = status.waiting(job.operation, "NoRunFree", message, world.now)
+            return replace(job, operation=self._write_operation(job.operation, patch))
+        except ReconcilerError:
+            self.live.end(job.operation.uid)
+            raise
+
+    def _wait(self, world: World, wait: to.Wait) -> None:
         operation = wait.operation
         complete = operation.condition("Complete")
         if complete.get("reason") != wait.reason or operation.status.get("message") != wait.message:
@@ -204,7 +188,7 @@ class Reconciler:
         if wait.recheck is not None:
             self.queue.add(world.key, after=wait.recheck)
 
-    def _show(self, stage: Stage) -> None:
+    def _show(self, stage: to.Stage) -> None:
         uid = stage.operation.uid
         wait = self.live.to_show(uid)
         if wait > 0:
@@ -213,8 +197,8 @@ class Reconciler:
         self.live.shown(uid)
         self._write_operation(stage.operation, status.staged(stage.stage, stage.job_id))
 
-    def _end(self, world: World, end: End) -> None:
-        """Write the Operation first: a crash before the Server's write is mended by Unlock, and nothing runs again."""
+    def _end(self, world: World, end: to.End) -> None:
+        """Write the Operation first: what a crash leaves of the Server is mended by Unlock, and nothing runs again."""
         operation, result, server = end.operation, end.result, world.server
         if any(other.uid == operation.uid and not other.phase.is_final for other in world.operations):
             patch = status.ended(operation, result, world.now)
@@ -229,11 +213,10 @@ class Reconciler:
 
     def _release(self, world: World, operation: Operation, result: Result, *, touched: bool = True) -> None:
         if world.server is not None:
-            profile = plan.profile_name(operation, world.server)
-            patch = status.released(world.server, operation, result, world.now, profile=profile, touched=touched)
+            patch = status.released(world.server, operation, result, world.now, touched=touched)
             self._write("Server", world.server.raw, patch)
 
-    def _retry(self, world: World, retry: Retry) -> None:
+    def _retry(self, world: World, retry: to.Retry) -> None:
         operation = retry.operation
         patch = status.retrying(operation, retry.result, retry.delay, world.now)
         self._write_operation(operation, patch)
@@ -250,13 +233,11 @@ class Reconciler:
             self.live.result(operation.uid, Result(Outcome.INTERRUPTED, "Interrupted", "It had not started."))
             self.queue.add(operation.key)
             return
-        with self._runs_lock:
-            runs = [run for run in self._runs.values() if operation.uid in run.uids]
-        for run in runs:
+        for run in self.runs.of(operation.uid):
             logger.info("Stopping run %s: Operation %s is %s", run.id, operation.name, reason)
             run.stop()
 
-    def _unlock(self, world: World, unlock: Unlock) -> None:
+    def _unlock(self, world: World, unlock: to.Unlock) -> None:
         server, holder = unlock.server, unlock.holder
         if holder is not None:
             self._release(world, holder, status.remembered(holder))
@@ -312,8 +293,7 @@ class Reconciler:
             return
         order = Order(run_id, claimed, files, forks(claimed, self.settings, os.cpu_count() or 1))
         run = Run(order, self)
-        with self._runs_lock:
-            self._runs[run_id] = run
+        self.runs.add(run)
         self.metrics.run_hosts.observe(len(claimed))
         logger.info("Run %s: %s on %d host(s), %d forks", run_id, act, len(claimed), order.forks)
         if self._halted.is_set() or any(self.live.is_stopping(job.operation.uid) for job in claimed):
@@ -361,8 +341,7 @@ class Reconciler:
 
     def run_ended(self, run: Run) -> None:
         """Make room for the next batch and tidy up old run directories."""
-        with self._runs_lock:
-            self._runs.pop(run.id, None)
+        self.runs.remove(run)
         self.metrics.run_seconds.observe(time.monotonic() - run.started)
         self._batcher.wake()
         settings = self.settings
@@ -371,5 +350,5 @@ class Reconciler:
             keep=settings.keep_runs,
             seconds=settings.keep_runs_seconds,
             size=settings.keep_runs_bytes,
-            live=list(self._runs),
+            live=self.runs.ids(),
         )

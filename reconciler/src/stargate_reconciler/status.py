@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .model import Operation, Outcome, Phase, Profile, Result, Server, formatted_time
+from .model import Operation, Outcome, Phase, Profile, Result, Server, formatted_time, profile_name
 from .redact import redacted
 
 Patch = dict[str, Any]
@@ -212,9 +212,7 @@ def _generation(server: Server) -> int:
     return generation if isinstance(generation, int) else 0
 
 
-def released(
-    server: Server, operation: Operation, result: Result, now: datetime, *, profile: str, touched: bool = True
-) -> Patch:
+def released(server: Server, operation: Operation, result: Result, now: datetime, *, touched: bool = True) -> Patch:
     """Return the Server's patch when an Operation gives it back, with what it learned.
 
     Where the machine was not touched, it is what it was: ready when it runs an OS, else pending.
@@ -223,7 +221,7 @@ def released(
     wanted: dict[str, tuple[bool, str, str] | None] = {}
     if result.outcome is Outcome.SUCCEEDED:
         patch["message"] = f"{operation.act.capitalize()} completed by Operation {operation.name}."
-        patch.update(_learned(result, profile))
+        patch.update(_learned(result, profile_name(operation, server)))
         if "state" in patch:
             wanted["Provisioned"] = (True, operation.act.capitalize(), patch["message"])
         if not result.facts.get("dcJobID"):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from tests.unit.reconciler.bench import BROKE, INTERRUPTED, WORKED, Bench
 from tests.unit.reconciler.fakes import (
+    NAMESPACE,
     ended,
     raw_operation,
     raw_profile,
@@ -35,7 +36,19 @@ def test_from_apply_to_succeeded(bench: Callable[..., Bench]) -> None:
     assert [kind for kind, _, _ in b.kube.writes] == ["Server", "Operation", "Operation", "Server"]
     assert b.daemon.report.ended_in == {Phase.SUCCEEDED: 1}
     assert len(b.daemon.live) == 0
-    assert b.daemon.running() == 0
+    assert len(b.daemon.runs) == 0
+
+
+def test_an_operation_that_finds_no_run_free_says_so(bench: Callable[..., Bench]) -> None:
+    """Where all runs are taken an Operation is Pending with the reason, and starts when there is room."""
+    more = (raw_server("s2"), raw_operation("o2", serverRef={"name": "s2"}))
+    b = bench(raw_operation(), *more, max_runs=1)
+    first = b.launch()
+    b.daemon.look((NAMESPACE, "s2"))
+    assert "--max-runs" in b.operation("o2")["message"]
+    first.end(WORKED)
+    b.launch_batches()
+    assert b.runs[-1].uids == {"u-o2"}
 
 
 def test_a_second_look_starts_nothing_again(bench: Callable[..., Bench]) -> None:
@@ -201,7 +214,7 @@ def test_stop_runs_reaches_all_and_keeps_reasons(bench: Callable[..., Bench]) ->
     """A shutdown stops every run; their Operations stay Running for whoever leads next."""
     b = bench(raw_operation())
     run = b.launch()
-    assert b.daemon.stop_runs("Shutdown") == [run]
+    assert b.daemon.runs.stop_all("Shutdown") == [run]
     run.end(INTERRUPTED)
     b.daemon.halt()
     b.look(2)

@@ -81,7 +81,7 @@ def test_stop_during_the_preparation_reaches_the_run(bench: Callable[..., Bench]
     def claimed(kind: str, _item: Object) -> None:
         if kind == "Operation" and moment == "halt":
             b.daemon.halt()
-            b.daemon.stop_runs("LeaseLost")
+            b.daemon.runs.stop_all("LeaseLost")
         elif kind == "Operation":
             b.daemon.live.update("u-o1", stopping="Cancelled")
 

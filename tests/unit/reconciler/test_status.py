@@ -201,7 +201,7 @@ def test_messages_are_short_and_without_secrets() -> None:
     patches = [
         status.ended(operation(), long, NOW),
         status.retrying(operation(), long, 1.0, NOW),
-        status.released(server(), operation(), long, NOW, profile="p1"),
+        status.released(server(), operation(), long, NOW),
     ]
     texts = [text for p in patches for text in (p["message"], *(c["message"] for c in p["conditions"]))]
     assert max(len(text.encode()) for text in texts) <= 1024
@@ -233,14 +233,14 @@ STOPPED = Result(Outcome.FAILED, "Cancelled", "Cancelled.")
 )
 def test_released(act: str, result: Result, state: str | None, conditions: dict[str, tuple[str, str]]) -> None:
     """A Server that is given back says what became of it; a failure of what changes nothing leaves it what it was."""
-    patch = status.released(server(), operation(act=act), result, NOW, profile="p1")
+    patch = status.released(server(), operation(act=act), result, NOW)
     assert (patch["activeOperation"], patch.get("state"), patch["lastUpdated"]) == (None, state, stamp())
     assert shown(patch) == conditions
 
 
 def test_released_with_what_was_learned() -> None:
     """Success tells the Server its OS, Node, pod range, Profile and host keys."""
-    patch = status.released(server(), operation(), replace(WORKED, host_keys=("k",)), NOW, profile="p1")
+    patch = status.released(server(), operation(), replace(WORKED, host_keys=("k",)), NOW)
     names = ("os", "currentOS", "nodeName", "podCIDR", "appliedProvisioningProfile", "sshHostKeys")
     assert [patch[name] for name in names] == ["k8s-1.34", "k8s-1.34", "n1", "10.244.1.0/24", "p1", ["k"]]
 
@@ -248,7 +248,7 @@ def test_released_with_what_was_learned() -> None:
 def test_changed_host_key_is_not_pinned() -> None:
     """The keys of a machine that was refused do not replace those that are pinned."""
     refused = Result(Outcome.UNREACHABLE, "HostKeyChanged", host_keys=("new",))
-    assert "sshHostKeys" not in status.released(server(), operation(), refused, NOW, profile="p1")
+    assert "sshHostKeys" not in status.released(server(), operation(), refused, NOW)
 
 
 @pytest.mark.parametrize(
