@@ -124,8 +124,8 @@ options:
   report:
     description:
       - When it is set, a task that succeeds tells of its host what M(ansible.builtin.set_stats) would, without a task
-        of its own. The variable C(stargate) gets the keys C(dcJobID) and C(message), and those given here, such as C(os)
-        and C(final).
+        of its own. The variable C(stargate) gets the keys C(dcJobID) and C(message), and those given here, such as
+        C(os) and C(final).
     type: dict
 seealso:
   - name: Mock datacenter
