@@ -125,6 +125,17 @@ def job(name: str = "o1", server_name: str = "s1", *, key: str = "", user: str =
     return Job(target, server(server_name, **spec), profile(**secret), "/playbooks/repave.yml", credentials)
 
 
+class Clock:
+    """A monotonic clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+
 class FakeKube:
     """A cluster in a dictionary: versions, merge patches, Conflict and Gone as an API server has them."""
 

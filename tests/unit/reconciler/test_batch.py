@@ -10,23 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.reconciler.fakes import job, until
+from tests.unit.reconciler.fakes import Clock, job, until
 
 from stargate_reconciler import batch as module
 from stargate_reconciler.batch import LONGEST_FILL, Batch, Batcher, due_at, forks
 from stargate_reconciler.model import Job
 from stargate_reconciler.settings import Settings
-
-
-class Clock:
-    """A monotonic clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture

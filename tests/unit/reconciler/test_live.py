@@ -7,22 +7,11 @@ What is written because of it is test_reconcile.py's.
 from __future__ import annotations
 
 import pytest
-from tests.unit.reconciler.fakes import KEY, operation
+from tests.unit.reconciler.fakes import KEY, Clock, operation
 
 from stargate_reconciler import live as module
 from stargate_reconciler.live import STAGE_INTERVAL, STAGE_RATE, LiveRuns
 from stargate_reconciler.model import Outcome, Result
-
-
-class Clock:
-    """A monotonic clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture

@@ -10,21 +10,10 @@ import threading
 import time
 
 import pytest
-from tests.unit.reconciler.fakes import until
+from tests.unit.reconciler.fakes import Clock, until
 
 from stargate_reconciler import queue
 from stargate_reconciler.queue import KeyQueue
-
-
-class Clock:
-    """A monotonic clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 @pytest.fixture
