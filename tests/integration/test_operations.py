@@ -157,7 +157,7 @@ def test_dry_run_writes_nothing(cluster: Cluster, daemon: DaemonProcess, datacen
     done = daemon.once("--dry-run", "--dc-api-url", datacenter.url)
     assert done.returncode == 0, done.stderr
     assert "reboot on Server s" in done.stdout
-    assert cluster.status("operation", "r") == {}
+    assert cluster.status("operation", "r") == {"phase": "Pending"}
 
 
 def test_a_finished_operation_is_deleted_after_its_time(
