@@ -165,7 +165,7 @@ def up(arguments: argparse.Namespace) -> int:
             say(f"{operation.namespace}/{operation.name} failed: {operation.status.get('message')}")
         say(f"FAILED: {len(failed)} of {len(ended)} Operations. The reconciler's log: {stack.log}")
         return 1
-    print(_next_steps(cluster, stack, metrics.url))
+    print(_next_steps(cluster, stack, metrics.url), flush=True)
     say(f"done: all {len(ended)} Operations Succeeded, {time.monotonic() - began:.0f} s")
     return 0
 
