@@ -82,7 +82,7 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
         help="more operations: DIR/<name>.yml; repeatable",
     )
     group.add_argument(
-        "--runs-dir", type=Path, metavar="DIR", help=f"run directories (default: {state_home() / 'runs'})"
+        "--runs-dir", type=Path, metavar="DIR", help=f"run directories (default: {state_home(os.environ) / 'runs'})"
     )
     group.add_argument(
         "--max-runs", type=_count, default=usual.max_runs, help="ansible processes at once (%(default)s)"
@@ -208,7 +208,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         namespaces=tuple(arguments.namespace or ()),
         providers=tuple(arguments.provider or ()),
         operations_dirs=tuple(arguments.operations_dir or ()),
-        runs_dir=(arguments.runs_dir or state_home() / "runs").resolve(),
+        runs_dir=(arguments.runs_dir or state_home(os.environ) / "runs").resolve(),
         datacenters=endpoints(urls, tokens, cas),
         identity=f"{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}",
         lease_namespace=arguments.lease_namespace,

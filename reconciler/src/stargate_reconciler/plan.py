@@ -6,7 +6,7 @@ Nothing is read, written or started here, and time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -271,7 +271,6 @@ def _wait_or_end(world: World, policy: Policy, operation: Operation, lack: tuple
 
 
 Lack = tuple[str, str] | None
-Check = Callable[[World, Policy, Operation], Lack]
 
 
 def _missing_server(world: World, _policy: Policy, operation: Operation) -> Lack:

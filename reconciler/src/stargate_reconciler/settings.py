@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
-def state_home() -> Path:
-    """Return the directory for what outlives a process: $STARGATE_STATE_DIR, else the XDG state directory."""
-    chosen = os.environ.get("STARGATE_STATE_DIR")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "stargate"
+def state_home(environ: Mapping[str, str]) -> Path:
+    """Return the directory for what outlives a process: STARGATE_STATE_DIR, else the XDG state directory.
+
+    Empty variables count as unset.
+    """
+    home = Path(environ.get("HOME") or Path.home())
+    base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return Path(environ.get("STARGATE_STATE_DIR") or base / "stargate").absolute()
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     operations_dirs: tuple[Path, ...] = ()
-    runs_dir: Path = field(default_factory=lambda: state_home() / "runs")
+    runs_dir: Path = field(default_factory=lambda: state_home(os.environ) / "runs")
     datacenters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     identity: str = "stargate-reconciler"
     lease_namespace: str = "default"

@@ -30,9 +30,9 @@ def _version(item: Object) -> int:
 
 def slim(item: Object) -> Object:
     """Return a finished Operation with only what later decisions can ask for; any other object as it is."""
-    status = item.get("status") or {}
-    if item.get("kind") != "Operation" or status.get("phase") not in (Phase.SUCCEEDED, Phase.FAILED):
+    if item.get("kind") != "Operation" or not _is_final(item):
         return item
+    status = item["status"]
     item["status"] = {key: status[key] for key in SLIM_STATUS if key in status}
     failed = [c for c in status.get("conditions", ()) if c.get("type") == "Failed"]
     if failed:
@@ -98,8 +98,7 @@ class Store:
             return [names]
         if kind == "Operation":
             return [Operation.from_dict(item).key]
-        unfinished = (o for key in list(self._of_server) for o in self.operations(key) if not o.phase.is_final)
-        return {o.key for o in unfinished if o.namespace == names[0]}
+        return {operation.key for operation in self.unfinished() if operation.namespace == names[0]}
 
     def server(self, key: ServerKey) -> Server | None:
         """Return a Server, None when it is not there."""
@@ -123,8 +122,7 @@ class Store:
         """Return all Operations that have not ended."""
         with self._lock:
             items = list(self._items["Operation"].values())
-        found = (Operation.from_dict(item) for item in items if not _is_final(item))
-        return list(found)
+        return [Operation.from_dict(item) for item in items if not _is_final(item)]
 
     def named(self, names: Iterable[ServerKey]) -> list[Operation]:
         """Return the Operations of these namespaces and names, as far as they are there."""

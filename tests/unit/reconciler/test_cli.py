@@ -6,6 +6,7 @@ The daemon itself is not started here.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_state_home(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert state_home() == Path(expected)
+    assert state_home(os.environ) == Path(expected)
 
 
 @pytest.mark.parametrize(

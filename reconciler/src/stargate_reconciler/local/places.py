@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stargate_reconciler.settings import state_home
+
 KUBE_MIRROR = "https://dl.k8s.io/release"
 ETCD_MIRROR = "https://github.com/etcd-io/etcd/releases/download"
 
@@ -29,10 +31,9 @@ class Places:
     def read(cls, environ: Mapping[str, str]) -> Places:
         """Return the places of an environment: the variables are those of --help; empty ones count as unset."""
         home = Path(environ.get("HOME") or Path.home())
-        state_home = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
         bin_dir = environ.get("STARGATE_KUBE_BIN_DIR")
         return cls(
-            state=Path(environ.get("STARGATE_STATE_DIR") or state_home / "stargate").absolute(),
+            state=state_home(environ),
             cache=Path(environ.get("STARGATE_CACHE_DIR") or home / ".cache" / "stargate").absolute(),
             bin_dir=Path(bin_dir).absolute() if bin_dir else None,
             path=environ.get("PATH", ""),
