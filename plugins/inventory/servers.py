@@ -21,9 +21,12 @@ description:
     ProvisioningProfile of the same namespace that the Server names, C({}) when there is none), C(stargate_operation)
     (C({}) unless the reconciler runs the play), C(stargate_strategy) (how it is repaved) and C(stargate_dc) (name,
     url, token_file and ca_file of its datacenter API, C({}) when there is none).
+  - The group C(all) has C(stargate_kubeconfig) and C(stargate_kube_context), where the Servers come from, each only
+    when it was given; plays that act on Nodes act on that cluster.
   - C(ansible_host), C(ansible_port) and C(ansible_user) come from the Server and its profile, and a Server with
-    C(spec.routerIP) is reached through that router by C(ansible_ssh_common_args). A Server without an address, or with
-    a malformed one, gets an C(ansible_host) that never resolves, and a warning names the malformed value.
+    C(spec.routerIP) is reached through that router, at C(spec.routerPort), by C(ansible_ssh_common_args). A Server
+    without an address, or with a malformed one, gets an C(ansible_host) that never resolves, and a warning names the
+    malformed value.
   - C(metadata.managedFields) and kubectl's C(last-applied-configuration) annotation are left out of the objects.
   - Nothing in a Server or profile is ever rendered as a template, whatever is written there.
 requirements:
@@ -66,7 +69,7 @@ options:
       - An object with the lists C(servers) and C(profiles). It may have the dictionaries C(datacenters) (as
         O(datacenters)) and, by C(<namespace>/<name>) of the Server, C(operations), C(profile_of) (a profile's name) and
         C(ssh) (C(user) and C(private_key_file)). With C(ssh_config), the path of an SSH client configuration, that
-        file alone says how hosts are reached.
+        file alone says how hosts are reached. C(cluster) may have C(kubeconfig) and C(context).
     type: str
   datacenters:
     description:
@@ -183,6 +186,7 @@ GROUP = "stargate.io"
 VERSION = "v1alpha1"
 PAGE = 500
 CONNECT_SECONDS = 5.0
+CLUSTER_VARIABLES = {"kubeconfig": "stargate_kubeconfig", "context": "stargate_kube_context"}
 NAMES_US = re.compile(r"""^\s*\{?\s*["']?plugin["']?\s*:\s*["']?stargate\.core\.servers\b""", re.MULTILINE)
 
 Object = dict[str, Any]
@@ -215,6 +219,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             )
             found["datacenters"] = found.get("datacenters") or self.get_option("datacenters")
             self._add(found)
+        self._say_which_cluster((found.get("cluster") or {}) if snapshot else self._cluster())
+
+    def _cluster(self) -> Object:
+        files = kubeconfig_files(self.get_option("kubeconfig")) if self.get_option("kubeconfig") else []
+        found = os.pathsep.join(str(Path(file).absolute()) for file in files)
+        return {"kubeconfig": found, "context": self.get_option("context")}
+
+    def _say_which_cluster(self, cluster: Object) -> None:
+        for key, name in CLUSTER_VARIABLES.items():
+            if cluster.get(key):
+                self.inventory.set_variable("all", name, _never_template(str(cluster[key])))
 
     def _of_cluster(self, path: str, may_use_cache: bool) -> Object:
         """Return servers and profiles, from the cache where that is wanted and possible."""
@@ -460,7 +475,7 @@ def read_snapshot(path: Path) -> Object:
     for name in ("servers", "profiles"):
         part = content.get(name)
         found[name] = [item for item in part if isinstance(item, dict)] if isinstance(part, list) else []
-    for name in ("operations", "profile_of", "ssh", "datacenters"):
+    for name in ("operations", "profile_of", "ssh", "datacenters", "cluster"):
         part = content.get(name)
         found[name] = part if isinstance(part, dict) else {}
     return {**found, "ssh_config": content.get("ssh_config")}

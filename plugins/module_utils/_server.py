@@ -164,9 +164,14 @@ def router_key_alias(server: Object) -> str:
     """Return the name under which the host key of the Server's router is known, "" when there is no router.
 
     It has colons, which no hostname() has, and its namespace, so that nobody pins keys for another namespace's router.
+    A port other than 22 is part of it: routers behind forwarded ports share an address and have each a key.
     """
-    address = _text(server, "spec", "routerIP")
-    return f"router:{_text(server, 'metadata', 'namespace') or 'default'}:{address.lower()}" if address else ""
+    address = _text(server, "spec", "routerIP").lower()
+    if not address:
+        return ""
+    alias = f"router:{_text(server, 'metadata', 'namespace') or 'default'}"
+    port = _router_port(server)
+    return f"{alias}:{address}" if port == DEFAULT_PORT else f"{alias}:{_bracketed(address)}:{port}"
 
 
 def pinned_keys(server: Object) -> list[str]:
@@ -237,7 +242,8 @@ class _Route:
 
     def router_block(self, pinned: set[str]) -> list[str]:
         """Return the lines of the router, whose connection all hosts behind it share."""
-        lines = [f"HostName {self.router}", f"Port {DEFAULT_PORT}", *self._common(self.router_alias, pinned)]
+        lines = [f"HostName {self.router}", f"Port {_router_port(self.server)}"]
+        lines += self._common(self.router_alias, pinned)
         return [*lines, "ControlMaster auto", f"ControlPath {self.control_path}"] if self.control_path else lines
 
     def _common(self, alias: str, pinned: set[str]) -> list[str]:
@@ -264,13 +270,14 @@ def _connection(server: Object, profile: Object | None, ssh: Object) -> dict[str
     address = _address(server)
     router = _at(server, "spec", "routerIP")
     user = _text(ssh, "user") or _text(profile or {}, "spec", "adminUsername") or DEFAULT_USER
-    fit = address and (not router or is_address(router)) and is_user(user) and _is_unset_or_port(server)
+    ports = _is_unset_or_port(server, "sshPort") and _is_unset_or_port(server, "routerPort")
+    fit = address and (not router or is_address(router)) and is_user(user) and ports
     if not fit:
         return {"ansible_host": _nowhere(server), "ansible_port": DEFAULT_PORT, "ansible_user": DEFAULT_USER}
     variables: dict[str, Any] = {"ansible_host": address, "ansible_port": _port(server), "ansible_user": user}
     if router:
-        shown = f"[{router}]" if ":" in router else router
-        variables["ansible_ssh_common_args"] = f"-o ProxyJump={user}@{shown}"
+        jump, port = f"{user}@{_bracketed(router)}", _router_port(server)
+        variables["ansible_ssh_common_args"] = f"-o ProxyJump={jump}" + (f":{port}" if port != DEFAULT_PORT else "")
     if _text(ssh, "private_key_file"):
         variables["ansible_ssh_private_key_file"] = _text(ssh, "private_key_file")
     return variables
@@ -283,13 +290,22 @@ def _address(server: Object) -> str:
     return str(address) if is_address(address) else ""
 
 
-def _port(server: Object) -> int:
-    port = _at(server, "spec", "sshPort")
+def _port(server: Object, field: str = "sshPort") -> int:
+    port = _at(server, "spec", field)
     return port if isinstance(port, int) and is_port(port) else DEFAULT_PORT
 
 
-def _is_unset_or_port(server: Object) -> bool:
-    port = _at(server, "spec", "sshPort")
+def _router_port(server: Object) -> int:
+    return _port(server, "routerPort")
+
+
+def _bracketed(address: str) -> str:
+    """Return an address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _is_unset_or_port(server: Object, field: str) -> bool:
+    port = _at(server, "spec", field)
     return port is None or is_port(port)
 
 
@@ -352,6 +368,7 @@ def _is_range(value: object) -> bool:
 _NAME = ("a lower-case DNS name (RFC 1123)", "Use letters a-z, digits, '-' and '.'.")
 _ADDRESS = ("an IP address or a DNS name", "Set it to the address at which SSH answers, or remove it.")
 _USER_NAME = ("a user name", "Use letters, digits, '_', '-' and '.'; at most 32, the first a letter or '_'.")
+_TCP_PORT = ("a TCP port", "Set it to a number from 1 to 65535, or remove it.")
 _RELEASE = ("a Kubernetes version", "Set it to a version such as 1.34 or 1.34.2.")
 _CONTAINER_NAME = ("a container's name", "Use letters, digits, '_', '-' and '.'.")
 # The path of a value, whether it is fit, and the two texts.
@@ -363,7 +380,8 @@ _CHECKS: Mapping[str, Sequence[_Check]] = {
         (("spec", "ipv4"), is_address, _ADDRESS),
         (("status", "ipv4"), is_address, _ADDRESS),
         (("spec", "routerIP"), is_address, _ADDRESS),
-        (("spec", "sshPort"), is_port, ("a TCP port", "Set it to a number from 1 to 65535, or remove it.")),
+        (("spec", "routerPort"), is_port, _TCP_PORT),
+        (("spec", "sshPort"), is_port, _TCP_PORT),
         (("spec", "nodeName"), _like(_SUBDOMAIN), _NAME),
         (("spec", "provisioningProfile"), _like(_SUBDOMAIN), _NAME),
         (("spec", "mac"), _like(_MAC), ("a MAC address", "Set it to six pairs of hexadecimal digits with colons.")),

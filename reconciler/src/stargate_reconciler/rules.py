@@ -107,6 +107,14 @@ RULES: tuple[Rule, ...] = (
         holds=_some("ipv4", "mac", "bmc", "inventory"),
     ),
     Rule(
+        kind="Server",
+        path="spec",
+        cel="!has(self.routerPort) || has(self.routerIP)",
+        message="spec.routerPort is set without a router that it could be the port of. "
+        "Set spec.routerIP, or remove spec.routerPort.",
+        holds=_with("routerPort", "routerIP"),
+    ),
+    Rule(
         kind="ProvisioningProfile",
         path="spec",
         cel="has(self.kubernetesVersion) || has(self.osVersion) || has(self.cloudInit) || "

@@ -25,6 +25,9 @@ DISTURBS = PROVISIONS | {"reboot", "decommission"}
 REFERENCES = frozenset({"ServerNotFound", "ProfileNotFound", "SecretNotFound", "DatacenterUnknown"})
 """Reasons that say that an object or an endpoint is not there yet."""
 
+RESULTS = ("os", "nodeName", "nodeUID", "kubeletVersion", "podCIDR")
+"""What an Operation keeps of the facts that its run told."""
+
 
 @dataclass(frozen=True)
 class Note:
@@ -148,7 +151,7 @@ def ended(operation: Operation, result: Result, now: datetime) -> Patch:
         "Reconciling": None,
         "Stalled": None if good else (True, reason, message),
     }
-    learned = {key: result.facts[key] for key in ("os", "nodeName", "podCIDR") if result.facts.get(key)}
+    learned = {key: result.facts[key] for key in RESULTS if result.facts.get(key)}
     return _operation_patch(
         operation,
         wanted,
@@ -250,7 +253,7 @@ def pinned(result: Result) -> Patch:
 
 
 def _learned(result: Result, profile: str) -> Patch:
-    patch: Patch = {key: result.facts[key] for key in ("nodeName", "podCIDR") if result.facts.get(key)}
+    patch: Patch = {key: result.facts[key] for key in ("nodeName", "podCIDR", "ipv4") if result.facts.get(key)}
     if result.facts.get("os"):
         patch.update(state="ready", os=result.facts["os"], currentOS=result.facts["os"])
         patch["appliedProvisioningProfile"] = profile

@@ -14,7 +14,7 @@ from .redact import redacted
 
 DELIBERATE = ("assert", "fail", "validate_argument_spec")
 """Actions whose failure was meant by the author of the play: trying again would say the same."""
-FACTS = ("os", "nodeName", "podCIDR", "dcJobID", "message", "stage")
+FACTS = ("os", "nodeName", "nodeUID", "kubeletVersion", "bootID", "podCIDR", "ipv4", "dcJobID", "message", "stage")
 """What a playbook may tell of a host, by set_stats."""
 
 SILENT = Result(Outcome.FAILED, "TaskFailed", "A task failed and said nothing.")

@@ -44,6 +44,7 @@ FINE: list[tuple[str, Object, Object | None]] = [
     ("Server", server(mac="aa:bb:cc:dd:ee:01"), None),
     ("Server", server(bmc={"address": "10.0.0.9"}), server(ipv4="10.0.0.1")),
     ("Server", server(inventory={}), None),
+    ("Server", server(ipv4="10.0.0.1", routerIP="10.0.0.2", routerPort=2221), None),
     ("ProvisioningProfile", profile(kubernetesVersion="1.34"), None),
     ("ProvisioningProfile", profile(osVersion="2.0.0", osImage="https://h/i.img"), None),
     ("ProvisioningProfile", profile(cloudInit="#cloud-config"), profile(cloudInitSecretRef="s")),
@@ -67,6 +68,7 @@ FINE: list[tuple[str, Object, Object | None]] = [
 BROKEN: list[tuple[str, Object, Object | None, str]] = [
     ("Server", server(), None, "spec.ipv4"),
     ("Server", server(provider="azure", routerIP="10.0.0.1"), None, "spec.ipv4"),
+    ("Server", server(ipv4="10.0.0.1", routerPort=2221), None, "spec.routerPort"),
     ("ProvisioningProfile", profile(), None, "spec.kubernetesVersion"),
     ("ProvisioningProfile", profile(adminUsername="ubuntu"), None, "spec.osVersion"),
     ("ProvisioningProfile", profile(cloudInit="a", cloudInitSecretRef="b"), None, "spec.cloudInitSecretRef"),

@@ -177,6 +177,17 @@ def test_result_is_kept() -> None:
     assert "result" not in status.ended(operation(), BROKE, NOW)
 
 
+def test_what_is_known_of_the_node_is_kept() -> None:
+    """The Node's identity and version stay with the Operation, the address that was seen with the Server."""
+    seen = {"nodeName": "n1", "nodeUID": "u", "kubeletVersion": "v1.34.2", "ipv4": "10.0.0.9", "bootID": "b"}
+    result = Result(Outcome.SUCCEEDED, facts=seen)
+    kept = {"nodeName": "n1", "nodeUID": "u", "kubeletVersion": "v1.34.2"}
+    assert status.ended(operation(), result, NOW)["result"] == kept
+    patch = status.released(server(), operation(), result, NOW)
+    assert (patch["nodeName"], patch["ipv4"]) == ("n1", "10.0.0.9")
+    assert {"nodeUID", "bootID", "kubeletVersion"}.isdisjoint(patch)
+
+
 def test_job_id_is_kept() -> None:
     """The datacenter's job is named in the end and in a step, when there is one."""
     result = replace(WORKED, facts={"dcJobID": "j1"})

@@ -123,6 +123,17 @@ def test_snapshot_of_a_run(source: Source) -> None:
     assert "ansible_user" not in variables
 
 
+def test_plays_know_the_cluster(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster that a run's snapshot names is known to every play, as text that is never a template."""
+    run = {"servers": [server("a")], "profiles": [], "cluster": {"kubeconfig": "/k/{{ x }}", "context": "c"}}
+    monkeypatch.setenv("KUBECONFIG", "/other")
+    known = source.parse(run).groups["all"].vars
+    assert (known["stargate_kubeconfig"], known["stargate_kube_context"]) == ("/k/{{ x }}", "c")
+    rendered = Templar(DataLoader(), variables={"x": "rendered", **known}).template(dict(known))
+    assert rendered["stargate_kubeconfig"] == "/k/{{ x }}"
+    assert source.parse({"servers": [server("a")], "profiles": []}).groups["all"].vars == {}
+
+
 def test_datacenters_of_the_file(source: Source) -> None:
     """Without a reconciler, the inventory file says where the datacenter APIs are."""
     inventory = source.parse({"servers": [server("a")]}, datacenters={"dc-west": {"url": "http://w"}})

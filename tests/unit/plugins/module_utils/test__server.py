@@ -112,7 +112,9 @@ def test_addresses_that_are_not(value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("field", ["routerIP", "nodeName", "provisioningProfile", "mac", "podCIDR", "sshPort"])
+@pytest.mark.parametrize(
+    "field", ["routerIP", "routerPort", "nodeName", "provisioningProfile", "mac", "podCIDR", "sshPort"]
+)
 def test_hostile_server_is_named(field: str, text: str) -> None:
     """Every field that could reach a command is checked and named."""
     (sentence,) = _server.problems(server(**{field: text}))
@@ -214,6 +216,17 @@ def test_bookkeeping_is_left_out() -> None:
         ({}, {"user": "root"}, ("10.0.1.5", 22, "root", None)),
         ({"routerIP": "100.64.0.1"}, {}, ("10.0.1.5", 22, "ubuntu", "-o ProxyJump=ubuntu@100.64.0.1")),
         ({"routerIP": "fd00::1"}, {}, ("10.0.1.5", 22, "ubuntu", "-o ProxyJump=ubuntu@[fd00::1]")),
+        (
+            {"routerIP": "127.0.0.1", "routerPort": 2221},
+            {},
+            ("10.0.1.5", 22, "ubuntu", "-o ProxyJump=ubuntu@127.0.0.1:2221"),
+        ),
+        (
+            {"routerIP": "fd00::1", "routerPort": 2221},
+            {},
+            ("10.0.1.5", 22, "ubuntu", "-o ProxyJump=ubuntu@[fd00::1]:2221"),
+        ),
+        ({"routerIP": "r", "routerPort": "2221"}, {}, ("server-001.dc-west.invalid", 22, "ubuntu", None)),
         ({"routerIP": "x -oA"}, {}, ("server-001.dc-west.invalid", 22, "ubuntu", None)),
         ({"sshPort": "22"}, {}, ("server-001.dc-west.invalid", 22, "ubuntu", None)),
         ({}, {"user": "a b"}, ("server-001.dc-west.invalid", 22, "ubuntu", None)),
@@ -305,6 +318,27 @@ def test_strategy_of_provider(provider: str | None, wanted: str) -> None:
 def test_strategy_without_provider_follows_the_datacenter() -> None:
     """A Server that says nothing goes through its datacenter's API when there is one."""
     assert _server.strategy(server(), None, DATACENTERS) == "dcApi"
+
+
+@pytest.mark.parametrize(
+    ("spec", "alias"),
+    [
+        ({}, ""),
+        ({"routerPort": 2221}, ""),
+        ({"routerIP": "100.64.0.1"}, "router:dc-west:100.64.0.1"),
+        ({"routerIP": "127.0.0.1", "routerPort": 22}, "router:dc-west:127.0.0.1"),
+        ({"routerIP": "127.0.0.1", "routerPort": 2221}, "router:dc-west:127.0.0.1:2221"),
+        ({"routerIP": "FD00::1"}, "router:dc-west:fd00::1"),
+        ({"routerIP": "fd00::1", "routerPort": 2221}, "router:dc-west:[fd00::1]:2221"),
+    ],
+)
+def test_a_router_is_known_by_address_and_port(spec: Object, alias: str) -> None:
+    """A port that is not 22 is part of the name under which a router's key is pinned."""
+    item = server(**spec)
+    assert _server.router_key_alias(item) == alias
+    if alias:
+        item["status"] = {"sshHostKeys": [f"{alias} {KEY}"]}
+        assert _server.pinned_keys(item) == [f"{alias} {KEY}"]
 
 
 def test_pinned_keys_are_the_servers_own() -> None:
