@@ -116,7 +116,7 @@ class Places:
         """Hold a machine: nobody else changes it meanwhile. The lock's file lasts no longer than the directory."""
         directory = self.directory(namespace, name)
         path = directory.with_name(f".{name}.lock")
-        with _locked(path, f"machine {namespace}/{name}", patience):
+        with locked(path, f"machine {namespace}/{name}", patience):
             yield
             if not directory.exists():
                 path.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ class Places:
     def book(self, *, patience: float = 60.0) -> Iterator[dict[str, Any]]:
         """Hold the leases of all machines; what the caller has put into the dictionary is written at the end."""
         path = self.machines_dir / "leases.json"
-        with _locked(self.machines_dir / ".lock", "the leases of machines", patience):
+        with locked(self.machines_dir / ".lock", "the leases of machines", patience):
             before = _json(path) if path.exists() else {}
             book = dict(before)
             yield book
@@ -202,6 +202,31 @@ def make_directory(path: Path) -> None:
         raise disk_error(error, f"make directory {path}") from error
 
 
+@contextmanager
+def locked(path: Path, what: str, patience: float) -> Iterator[None]:
+    """Hold an exclusive lock on a file that others may remove while they hold it."""
+    deadline = time.monotonic() + patience
+    while True:
+        make_directory(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # the directory went away in between
+            continue
+        except OSError as error:
+            raise disk_error(error, f"lock {what}") from error
+        try:
+            if _is_mine(descriptor, path):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"Failed to lock {what}: somebody else has been at it for {patience:.0f} seconds.", code="Locked"
+            )
+        time.sleep(0.05)
+
+
 def disk_error(error: OSError, doing: str) -> StargateError:
     """Return the failure that stands for an error of the file system."""
     code = {28: "DiskFull", 122: "DiskFull", 13: "Denied", 1: "Denied", 30: "Denied"}.get(error.errno or 0, "DiskError")
@@ -229,31 +254,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Invalid(f"Failed to read {path}: it holds no mapping.", code="DefinitionBroken")
     return content
-
-
-@contextmanager
-def _locked(path: Path, what: str, patience: float) -> Iterator[None]:
-    """Hold an exclusive lock on a file that others may remove while they hold it."""
-    deadline = time.monotonic() + patience
-    while True:
-        make_directory(path.parent)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # the directory went away in between
-            continue
-        except OSError as error:
-            raise disk_error(error, f"lock {what}") from error
-        try:
-            if _is_mine(descriptor, path):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-        if time.monotonic() > deadline:
-            raise Conflict(
-                f"Failed to lock {what}: somebody else has been at it for {patience:.0f} seconds.", code="Locked"
-            )
-        time.sleep(0.05)
 
 
 def _is_mine(descriptor: int, path: Path) -> bool:
