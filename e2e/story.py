@@ -6,7 +6,6 @@ How the parts are started is in world.py, how long they took in times.py.
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e import times
-from e2e.world import NAMESPACE, Object, World, say
+from e2e.world import NAMESPACE, World, say
+from stargate_reconciler.demo import objects
+from stargate_reconciler.demo.objects import Object
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.model import Phase
 
@@ -100,51 +101,32 @@ class Story:
     def declare(self) -> None:
         """Apply the Secret and a profile per strategy, and start the daemon."""
         key = Path(self.world.outputs()["ssh_private_key"]).read_bytes()
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "machines-ssh", "namespace": NAMESPACE}}
         profiles = [
             self.profile("in-place", "inPlace", self.version),
             self.profile("recreate", "recreate", self.version),
             self.profile("newer", "inPlace", self.newer),
         ]
-        self.world.apply(secret | {"data": {"privateKey": base64.b64encode(key).decode()}}, *profiles)
+        self.world.apply(objects.ssh_secret(NAMESPACE, key), *profiles)
         self.world.start_daemon()
 
     def profile(self, name: str, strategy: str, version: str) -> Object:
         """Return a ProvisioningProfile."""
-        return {
-            "apiVersion": "stargate.io/v1alpha1",
-            "kind": "ProvisioningProfile",
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {
-                "kubernetesVersion": version,
-                "adminUsername": "ubuntu",
-                "sshCredentialsSecretRef": "machines-ssh",
-                "repave": {"strategy": strategy},
-                "drain": {"timeoutSeconds": 120},
-                "nodeLabels": LABEL,
-                "timeouts": {"joinSeconds": 240},
-            },
+        spec = {
+            "kubernetesVersion": version,
+            "repave": {"strategy": strategy},
+            "drain": {"timeoutSeconds": 120},
+            "nodeLabels": LABEL,
+            "timeouts": {"joinSeconds": 240},
         }
+        return objects.profile(NAMESPACE, name, spec)
 
-    def operate(self, operation: str, profile: str, *servers: str) -> list[Object]:
-        """Apply one Operation per Server, watch them to their end, and return them; all have to succeed."""
+    def operate(self, operation: str, profile: str, *servers: str) -> None:
+        """Apply one Operation per Server and watch them to their end; all have to succeed."""
         number = len(self.stages)
         names = {server: f"{operation}-{server}-{number}" for server in servers}
+        spec = {"operation": operation, "profile": profile, "retryLimit": 0}
         self.world.apply(
-            *(
-                {
-                    "apiVersion": "stargate.io/v1alpha1",
-                    "kind": "Operation",
-                    "metadata": {"name": name, "namespace": NAMESPACE},
-                    "spec": {
-                        "serverRef": {"name": server},
-                        "provisioningProfileRef": {"name": profile},
-                        "operation": operation,
-                        "retryLimit": 0,
-                    },
-                }
-                for server, name in names.items()
-            )
+            *(objects.operation(NAMESPACE, name, spec | {"server": server}) for server, name in names.items())
         )
         wanted = {(NAMESPACE, name) for name in names.values()}
         ended, table = times.follow(self.world.kubeconfig, wanted, seconds=OPERATION_SECONDS, out=sys.stdout)
@@ -152,7 +134,6 @@ class Story:
         for one in ended:
             if one.phase is not Phase.SUCCEEDED:
                 raise WorldError(f"{one.name} failed: {one.status.get('message')}")
-        return [dict(one.raw) for one in ended]
 
     def ready_node(self, name: str, version: str) -> Object:
         """Return a Node after checking that it is Ready, may be used, and has version and labels as asked."""

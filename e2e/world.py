@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from stargate_reconciler.demo.objects import Object
 from stargate_reconciler.demo.stack import chosen_port
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.local.processes import Process
@@ -28,8 +28,6 @@ BIN = Path(sys.executable).parent
 NAMESPACE = "simulator-dc"
 ROUTER = "e2e-router"
 WORKERS = ("e2e-worker-1", "e2e-worker-2")
-
-Object = dict[str, Any]
 
 
 def say(text: str) -> None:
