@@ -22,7 +22,8 @@ description:
     (C({}) unless the reconciler runs the play), C(stargate_strategy) (how it is repaved) and C(stargate_dc) (name,
     url, token_file and ca_file of its datacenter API, C({}) when there is none).
   - The group C(all) has C(stargate_kubeconfig) and C(stargate_kube_context), where the Servers come from, each only
-    when it was given; plays that act on Nodes act on that cluster.
+    when it was given; plays that act on Nodes act on that cluster. The reconciler adds C(stargate_defaults), with what
+    profiles may leave out.
   - C(ansible_host), C(ansible_port) and C(ansible_user) come from the Server and its profile, and a Server with
     C(spec.routerIP) is reached through that router, at C(spec.routerPort), by C(ansible_ssh_common_args). A Server
     without an address, or with a malformed one, gets an C(ansible_host) that never resolves, and a warning names the
@@ -69,7 +70,8 @@ options:
       - An object with the lists C(servers) and C(profiles). It may have the dictionaries C(datacenters) (as
         O(datacenters)) and, by C(<namespace>/<name>) of the Server, C(operations), C(profile_of) (a profile's name) and
         C(ssh) (C(user) and C(private_key_file)). With C(ssh_config), the path of an SSH client configuration, that
-        file alone says how hosts are reached. C(cluster) may have C(kubeconfig) and C(context).
+        file alone says how hosts are reached. C(cluster) may have C(kubeconfig), C(context) and
+        C(defaults).
     type: str
   datacenters:
     description:
@@ -186,7 +188,11 @@ GROUP = "stargate.io"
 VERSION = "v1alpha1"
 PAGE = 500
 CONNECT_SECONDS = 5.0
-CLUSTER_VARIABLES = {"kubeconfig": "stargate_kubeconfig", "context": "stargate_kube_context"}
+CLUSTER_VARIABLES = {
+    "kubeconfig": "stargate_kubeconfig",
+    "context": "stargate_kube_context",
+    "defaults": "stargate_defaults",
+}
 NAMES_US = re.compile(r"""^\s*\{?\s*["']?plugin["']?\s*:\s*["']?stargate\.core\.servers\b""", re.MULTILINE)
 
 Object = dict[str, Any]
@@ -229,7 +235,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _say_which_cluster(self, cluster: Object) -> None:
         for key, name in CLUSTER_VARIABLES.items():
             if cluster.get(key):
-                self.inventory.set_variable("all", name, _never_template(str(cluster[key])))
+                self.inventory.set_variable("all", name, _never_template(cluster[key]))
 
     def _of_cluster(self, path: str, may_use_cache: bool) -> Object:
         """Return servers and profiles, from the cache where that is wanted and possible."""

@@ -47,6 +47,7 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _VERSION = re.compile(r"v?1\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
+_ENDPOINT = re.compile(r"(?:https://)?[A-Za-z0-9.:\[][A-Za-z0-9.:\[\]-]*/?")
 _PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]+")
 _SOCKET_PATH = re.compile(r"/(?:[A-Za-z0-9_./+@:,=-]|%[CLhiklnpru])+")
 _KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9.:\[\]-]+) [a-z0-9@.-]+ [A-Za-z0-9+/]+=*(?: [^\x00-\x1f\x7f]*)?")
@@ -370,6 +371,7 @@ _ADDRESS = ("an IP address or a DNS name", "Set it to the address at which SSH a
 _USER_NAME = ("a user name", "Use letters, digits, '_', '-' and '.'; at most 32, the first a letter or '_'.")
 _TCP_PORT = ("a TCP port", "Set it to a number from 1 to 65535, or remove it.")
 _RELEASE = ("a Kubernetes version", "Set it to a version such as 1.34 or 1.34.2.")
+_API_ADDRESS = ("the address of an API", "Set it to host:port, optionally with https:// in front, or remove it.")
 _CONTAINER_NAME = ("a container's name", "Use letters, digits, '_', '-' and '.'.")
 # The path of a value, whether it is fit, and the two texts.
 _Check = tuple[tuple[str, ...], Callable[[object], bool], tuple[str, str]]
@@ -392,6 +394,7 @@ _CHECKS: Mapping[str, Sequence[_Check]] = {
         (("metadata", "namespace"), _like(_NAMESPACE), _NAME),
         (("spec", "adminUsername"), is_user, _USER_NAME),
         (("spec", "kubernetesVersion"), _like(_VERSION), _RELEASE),
+        (("spec", "controlPlane", "endpoint"), _like(_ENDPOINT), _API_ADDRESS),
         (("spec", "controlPlane", "sshHost"), is_address, _ADDRESS),
         (("spec", "controlPlane", "sshUser"), is_user, _USER_NAME),
         (("spec", "controlPlane", "kindContainer"), _like(_CONTAINER), _CONTAINER_NAME),

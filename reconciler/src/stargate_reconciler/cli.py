@@ -13,6 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
 from . import __version__, logs
 from .daemon import Daemon
 from .errors import ReconcilerError, UserError
@@ -24,17 +28,29 @@ EPILOG = """exit codes:
   2  wrong flags, kubeconfig, rights or addresses
   3  --once: something still waits for an object that is missing
 
-Each flag can also be set in the environment: STARGATE_MAX_RUNS=4 is --max-runs 4.
+Each flag can also be set in the environment: STARGATE_MAX_RUNS=4 is --max-runs 4. Repeatable ones take a list with
+commas; STARGATE_VARS_FILES takes the paths of --vars-file with colons.
 """
 
 
+CONTROL_PLANE = {
+    "mode": "control_plane_mode",
+    "endpoint": "control_plane_endpoint",
+    "kindContainer": "kind_container",
+    "sshHost": "control_plane_ssh_host",
+    "sshUser": "control_plane_ssh_user",
+}
+"""Fields of a profile's spec.controlPlane, and the flags that set their defaults."""
 SWITCHES = frozenset({"--once", "--dry-run"})
 REPEATABLE = frozenset(
     {"--namespace", "--provider", "--dc-api-url", "--dc-api-token-file", "--dc-api-ca-file", "--operations-dir"}
+    | {"--vars-file"}
 )
 SINGLE = frozenset(
     {"--kubeconfig", "--context", "--runs-dir", "--max-runs", "--max-hosts-per-run", "--forks", "--workers"}
     | {"--drain-seconds", "--default-deadline-seconds", "--retry-seconds", "--lease-namespace", "--lease-name"}
+    | {"--kubernetes-version", "--kind-container", "--control-plane-mode", "--control-plane-endpoint"}
+    | {"--control-plane-ssh-host", "--control-plane-ssh-user"}
     | {"--lease-seconds", "--metrics-bind-address", "--health-probe-bind-address", "--log-format", "--log-level"}
 )
 
@@ -48,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    for group in (_cluster_flags, _datacenter_flags, _run_flags, _election_flags, _log_flags):
+    for group in (_cluster_flags, _join_flags, _datacenter_flags, _play_flags, _run_flags, _election_flags, _log_flags):
         group(parser)
     return parser
 
@@ -63,6 +79,17 @@ def _cluster_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print what would be done now, then exit")
 
 
+def _join_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what profiles may leave out of spec.kubernetesVersion and spec.controlPlane")
+    group.add_argument("--kubernetes-version", default=Settings().kubernetes_version, help="(%(default)s)")
+    modes = "how join credentials are had: api, kind, ssh (or tailscale, its old name) (default: api)"
+    group.add_argument("--control-plane-mode", choices=("api", "kind", "ssh", "tailscale"), help=modes)
+    group.add_argument("--control-plane-endpoint", metavar="HOST:PORT", help="the API as machines reach it")
+    group.add_argument("--kind-container", metavar="NAME", help="for kind: the control plane's container")
+    group.add_argument("--control-plane-ssh-host", metavar="HOST", help="for ssh: the control plane machine")
+    group.add_argument("--control-plane-ssh-user", metavar="USER", help="for ssh: the user there")
+
+
 def _datacenter_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("datacenter API")
     urls = "[NAME=]URL of a datacenter's API; NAME is a namespace or what the annotation stargate.io/datacenter names"
@@ -71,9 +98,8 @@ def _datacenter_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dc-api-ca-file", action="append", metavar="[NAME=]PATH", help="CA certificate in PEM")
 
 
-def _run_flags(parser: argparse.ArgumentParser) -> None:
-    usual = Settings()
-    group = parser.add_argument_group("runs")
+def _play_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("plays")
     group.add_argument(
         "--operations-dir",
         action="append",
@@ -81,6 +107,18 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="more operations: DIR/<name>.yml; repeatable",
     )
+    group.add_argument(
+        "--vars-file",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="YAML variables for every play, such as package mirrors; repeatable",
+    )
+
+
+def _run_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    group = parser.add_argument_group("runs")
     group.add_argument(
         "--runs-dir", type=Path, metavar="DIR", help=f"run directories (default: {state_home(os.environ) / 'runs'})"
     )
@@ -151,19 +189,21 @@ def _count(text: str) -> int:
 def from_environment(environment: Mapping[str, str]) -> list[str]:
     """Return the flags that STARGATE_<FLAG> variables stand for; they go before the command line's own, which win.
 
-    A repeatable flag takes a list with commas; a switch takes true or false. Other variables are left alone.
+    A repeatable flag takes a list with commas, STARGATE_VARS_FILES one with colons; a switch takes true or false.
+    Other variables are left alone.
     """
     found: list[str] = []
     for name, text in environment.items():
         if not name.startswith("STARGATE_") or not text.strip():
             continue
         flag = "--" + name.removeprefix("STARGATE_").lower().replace("_", "-")
+        flag, separator = ("--vars-file", os.pathsep) if flag == "--vars-files" else (flag, ",")
         if flag in SWITCHES:
             found += [flag] if text.lower() in ("1", "true", "yes", "on") else []
         elif flag == "--leader-elect":
             found.append(flag if text.lower() in ("1", "true", "yes", "on") else "--no-leader-elect")
         elif flag in REPEATABLE:
-            found += [part for value in text.split(",") if value.strip() for part in (flag, value.strip())]
+            found += [part for value in text.split(separator) if value.strip() for part in (flag, value.strip())]
         elif flag in SINGLE:
             found += [flag, text]
     return found
@@ -198,9 +238,42 @@ def _named(text: str) -> tuple[str, str]:
     return "*", text
 
 
+def join_defaults(version: str, flags: Mapping[str, str | None]) -> dict[str, str]:
+    """Return spec.controlPlane as the flags have it. Raises UserError for a value that a profile could not have."""
+    found = {key: value for key, value in flags.items() if value}
+    if found.get("mode") == "tailscale":
+        found["mode"] = "ssh"
+    spec = {"kubernetesVersion": version, "controlPlane": found}
+    for sentence in _server.broken("ProvisioningProfile", {"metadata": {"name": "of-flags"}, "spec": spec}):
+        raise UserError(f"A flag is wrong: {sentence}")
+    return found
+
+
+class _AnyTag(yaml.SafeLoader):
+    """A loader to which `!vault` and `!unsafe`, which only Ansible understands, are some value."""
+
+
+_AnyTag.add_multi_constructor("!", lambda loader, suffix, node: f"{suffix} at {node.start_mark.line}")
+
+
+def checked_vars_file(path: Path) -> Path:
+    """Return the absolute path of a file of variables. Raises UserError when it is not a YAML mapping."""
+    advice = "Correct it, or leave out --vars-file."
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_AnyTag)  # noqa: S506 - a safe loader's child
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"Failed to read the variables in {path}: {cause[:256]}. {advice}") from error
+    if not isinstance(content, dict):
+        kind = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UserError(f"Failed to read the variables in {path}: it holds {kind}, and no mapping. {advice}")
+    return path.absolute()
+
+
 def settings_from(arguments: argparse.Namespace) -> Settings:
     """Return the Settings of parsed flags. Raises UserError."""
     lease = arguments.lease_seconds
+    control_plane = {field: getattr(arguments, flag) for field, flag in CONTROL_PLANE.items()}
     urls, tokens, cas = (getattr(arguments, f"dc_api_{part}") or [] for part in ("url", "token_file", "ca_file"))
     return Settings(
         kubeconfig=arguments.kubeconfig,
@@ -208,6 +281,9 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         namespaces=tuple(arguments.namespace or ()),
         providers=tuple(arguments.provider or ()),
         operations_dirs=tuple(arguments.operations_dir or ()),
+        vars_files=tuple(checked_vars_file(path) for path in arguments.vars_file or ()),
+        kubernetes_version=arguments.kubernetes_version,
+        control_plane=join_defaults(arguments.kubernetes_version, control_plane),
         runs_dir=(arguments.runs_dir or state_home(os.environ) / "runs").resolve(),
         datacenters=endpoints(urls, tokens, cas),
         identity=f"{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}",

@@ -14,11 +14,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
-from .model import Job, Object
+from .model import Job, Object, formatted_time
+from .settings import Settings
 
 TMPFS = (
     Path("/dev/shm"),  # noqa: S108 - directories in it are made by mkdtemp, 0700
@@ -117,13 +119,12 @@ def operation_facts(job: Job) -> Object:
         "attempt": operation.attempts + 1,
         "failures": operation.failures,
         "request_id": f"{operation.uid}{suffix}",
+        "start_time": str(operation.status.get("startTime") or formatted_time(datetime.now(UTC))),
         "job_id": str(operation.status.get("dcJobID") or ""),
     }
 
 
-def snapshot(
-    jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]], ssh: Mapping[str, Object], ssh_config: str
-) -> Object:
+def snapshot(jobs: Sequence[Job], settings: Settings, ssh: Mapping[str, Object], ssh_config: str) -> Object:
     """Return the snapshot that the inventory plugin reads instead of the cluster: a run makes no list of its own."""
     profiles = {job.profile.name: job.profile.raw for job in jobs if job.profile}
     return {
@@ -131,15 +132,16 @@ def snapshot(
         "profiles": list(profiles.values()),
         "operations": {f"{job.server.namespace}/{job.server.name}": operation_facts(job) for job in jobs},
         "profile_of": {f"{j.server.namespace}/{j.server.name}": j.profile.name for j in jobs if j.profile},
-        "datacenters": {name: dict(endpoint) for name, endpoint in datacenters.items()},
+        "datacenters": {name: dict(endpoint) for name, endpoint in settings.datacenters.items()},
+        "cluster": dict(settings.cluster),
         "ssh": dict(ssh),
         "ssh_config": ssh_config,
     }
 
 
-def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]]) -> RunFiles:
+def write_run(settings: Settings, run_id: str, jobs: Sequence[Job]) -> RunFiles:
     """Write the files of a run; raises ValueError when an address is unfit, OSError when the disk is."""
-    directory = runs / run_id
+    directory = settings.runs_dir / run_id
     directory.mkdir(mode=0o700, parents=True)
     (directory / "project").mkdir()
     private = private_directory()
@@ -151,7 +153,7 @@ def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping
         known_hosts=private / "known_hosts",
     )
     try:
-        _fill(files, jobs, datacenters)
+        _fill(files, jobs, settings)
     except BaseException:
         files.remove_private()
         shutil.rmtree(directory, ignore_errors=True)
@@ -159,13 +161,13 @@ def write_run(runs: Path, run_id: str, jobs: Sequence[Job], datacenters: Mapping
     return files
 
 
-def _fill(files: RunFiles, jobs: Sequence[Job], datacenters: Mapping[str, Mapping[str, str]]) -> None:
+def _fill(files: RunFiles, jobs: Sequence[Job], settings: Settings) -> None:
     directory, private = files.directory, files.private
     ssh = {f"{job.server.namespace}/{job.server.name}": _ssh_of(job, private) for job in jobs}
     config = private / "ssh_config"
     _write(config, _server.ssh_config(_ssh_hosts(jobs, ssh, files)))
     _write(files.known_hosts, "".join(f"{line}\n" for line in _pinned(jobs)))
-    content = snapshot(jobs, datacenters, ssh, str(config))
+    content = snapshot(jobs, settings, ssh, str(config))
     _write(directory / "snapshot.json", json.dumps(content))
     source = {"plugin": "stargate.core.servers", "snapshot": str(directory / "snapshot.json")}
     _write(files.inventory, json.dumps(source))

@@ -283,7 +283,7 @@ class Reconciler:
         if not claimed:
             return
         try:
-            files = write_run(self.settings.runs_dir, run_id, claimed, self._policy.datacenters)
+            files = write_run(self.settings, run_id, claimed)
         except (OSError, ValueError) as error:
             retryable = isinstance(error, OSError)
             reason = "RunNotPrepared" if retryable else "InvalidSpec"
@@ -291,7 +291,8 @@ class Reconciler:
             for job in claimed:
                 self.resulted(job, Result(Outcome.CRASHED, reason, message, retryable=retryable))
             return
-        order = Order(run_id, claimed, files, forks(claimed, self.settings, os.cpu_count() or 1))
+        count = forks(claimed, self.settings, os.cpu_count() or 1)
+        order = Order(run_id, claimed, files, count, self.settings)
         run = Run(order, self)
         self.runs.add(run)
         self.metrics.run_hosts.observe(len(claimed))

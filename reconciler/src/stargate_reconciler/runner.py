@@ -29,10 +29,15 @@ from . import guard, verdict
 from .inventory import RunFiles, learned_keys
 from .model import Job, Outcome, Result
 from .redact import redacted
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+PASSED_ON = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+    | {"XDG_STATE_HOME", "XDG_CACHE_HOME", "STARGATE_STATE_DIR", "STARGATE_MACHINES_DIR", "STARGATE_CACHE_DIR"}
+    | {"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"}
+)
 PASSED_PREFIXES = ("ANSIBLE_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 MARK = "STARGATE_RUN_ID"
 """Environment variable that every process of a run carries."""
@@ -59,6 +64,7 @@ class Order:
     jobs: Sequence[Job]
     files: RunFiles
     forks: int
+    settings: Settings
 
 
 def environment(order: Order) -> dict[str, str]:
@@ -66,6 +72,7 @@ def environment(order: Order) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_PREFIXES)}
     here = str(Path(sys.executable).parent)
     path = kept.get("PATH", os.defpath)
+    known = {"KUBECONFIG": order.settings.kubeconfig} if order.settings.kubeconfig else {}
     ours = {
         "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
         "LANG": "C.UTF-8",
@@ -87,7 +94,7 @@ def environment(order: Order) -> dict[str, str]:
         "ANSIBLE_PYTHON_INTERPRETER": kept.get("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3"),
         "ANSIBLE_TIMEOUT": kept.get("ANSIBLE_TIMEOUT", "15"),
     }
-    return {**kept, **ours}
+    return {**kept, **known, **ours}
 
 
 class Run:
@@ -166,8 +173,9 @@ class Run:
         config.env = {**runner_needs, **environment(self.order)}
         config.env["ANSIBLE_STDOUT_CALLBACK"] = "awx_display"
         playbook = shutil.which("ansible-playbook", path=config.env["PATH"]) or "ansible-playbook"
+        site = [part for path in self.order.settings.vars_files for part in ("-e", f"@{path}")]
         config.command = [
-            sys.executable, "-I", "-S", guard.__file__, str(files.pidfile), playbook, *config.command[1:],
+            sys.executable, "-I", "-S", guard.__file__, str(files.pidfile), playbook, *config.command[1:], *site,
         ]  # fmt: skip
         if self._stopped.is_set():
             return guard.STOPPED

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
@@ -33,6 +34,9 @@ class Settings:
     operations_dirs: tuple[Path, ...] = ()
     runs_dir: Path = field(default_factory=lambda: state_home(os.environ) / "runs")
     datacenters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    vars_files: tuple[Path, ...] = ()
+    kubernetes_version: str = "1.34"
+    control_plane: Mapping[str, str] = field(default_factory=dict)
     identity: str = "stargate-reconciler"
     lease_namespace: str = "default"
     lease_name: str = "stargate-reconciler"
@@ -56,3 +60,10 @@ class Settings:
     health_address: str = ":8084"
     once: bool = False
     dry_run: bool = False
+
+    @property
+    def cluster(self) -> Mapping[str, Any]:
+        """What plays know of the cluster that machines join: how it is reached, and what profiles may leave out."""
+        reached = {"kubeconfig": self.kubeconfig or "", "context": self.context or ""}
+        usual = {"kubernetesVersion": self.kubernetes_version, "controlPlane": dict(self.control_plane)}
+        return {**{key: value for key, value in reached.items() if value}, "defaults": usual}

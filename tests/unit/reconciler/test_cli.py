@@ -17,6 +17,8 @@ from stargate_reconciler.cli import build_parser, endpoints, from_environment, s
 from stargate_reconciler.errors import UserError
 from stargate_reconciler.settings import Settings, state_home
 
+CONTROL_PLANE_KIND = {"mode": "kind", "kindContainer": "k"}
+
 
 def settings(*flags: str) -> Settings:
     """Return the Settings of a command line."""
@@ -37,6 +39,9 @@ def settings(*flags: str) -> Settings:
         (["--forks", "0"], "forks", 0),
         (["--forks", "7"], "forks", 7),
         (["--operations-dir", "/x", "--operations-dir", "/y"], "operations_dirs", (Path("/x"), Path("/y"))),
+        (["--kubernetes-version", "1.33"], "kubernetes_version", "1.33"),
+        (["--control-plane-mode", "tailscale"], "control_plane", {"mode": "ssh"}),
+        (["--kind-container", "k", "--control-plane-mode", "kind"], "control_plane", CONTROL_PLANE_KIND),
         (["--drain-seconds", "1.5"], "drain_seconds", 1.5),
         (["--default-deadline-seconds", "60"], "default_deadline", 60.0),
         (["--retry-seconds", "0.5"], "retry_base", 0.5),
@@ -81,6 +86,7 @@ def test_wrong_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> No
         ({"STARGATE_MAX_RUNS": "4"}, ["--max-runs", "4"]),
         ({"STARGATE_NAMESPACE": "a, b"}, ["--namespace", "a", "--namespace", "b"]),
         ({"STARGATE_NAMESPACE": ""}, []),
+        ({"STARGATE_VARS_FILES": "/a,b: /c:"}, ["--vars-file", "/a,b", "--vars-file", "/c"]),
         ({"STARGATE_PROVIDER": "qemu,"}, ["--provider", "qemu"]),
         ({"STARGATE_KUBECONFIG": " "}, []),
         ({"STARGATE_ONCE": "true"}, ["--once"]),
@@ -104,6 +110,48 @@ def test_every_flag_has_a_variable() -> None:
     """No flag is left out of the environment, and none is named there that does not exist."""
     ours = {action.option_strings[0] for action in build_parser()._actions} - {"-h", "--version", "--leader-elect"}
     assert ours == cli.SWITCHES | cli.REPEATABLE | cli.SINGLE
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--kubernetes-version", "latest"], "spec.kubernetesVersion is 'latest'"),
+        (["--control-plane-endpoint", "a b:1"], "spec.controlPlane.endpoint is 'a b:1'"),
+        (["--control-plane-ssh-host", "a b"], "spec.controlPlane.sshHost is 'a b'"),
+    ],
+)
+def test_wrong_defaults_for_profiles(flags: list[str], words: str) -> None:
+    """What a profile could not have cannot be a default for all of them either."""
+    with pytest.raises(UserError, match="A flag is wrong") as caught:
+        settings(*flags)
+    assert words in str(caught.value)
+
+
+def test_files_of_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of variables may have what only Ansible understands; its path is made absolute."""
+    (tmp_path / "site.yml").write_text("a: !vault |\n  $ANSIBLE_VAULT;1.1\nb: !unsafe '{{ x }}'\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert settings("--vars-file", "site.yml").vars_files == (tmp_path / "site.yml",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("a: [", "line 1"),
+        ("- a", "a list"),
+        ("", "nothing"),
+        ("\x00", "special characters"),
+    ],
+)
+def test_wrong_files_of_variables(tmp_path: Path, text: str | None, words: str) -> None:
+    """A file that is missing, malformed or no mapping is refused at the start, by name."""
+    path = tmp_path / "site.yml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"site\.yml.*--vars-file") as caught:
+        settings("--vars-file", str(path))
+    assert words in str(caught.value)
 
 
 @pytest.fixture

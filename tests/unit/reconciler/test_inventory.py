@@ -19,6 +19,7 @@ from tests.unit.reconciler.fakes import began, job, operation
 from stargate_reconciler import inventory
 from stargate_reconciler.inventory import RunFiles, sweep_private, sweep_runs, write_run
 from stargate_reconciler.model import Job
+from stargate_reconciler.settings import Settings
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n-----END OPENSSH PRIVATE KEY-----"
 DC = {"*": {"url": "http://127.0.0.1:8080"}}
@@ -35,7 +36,7 @@ def tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files_of(tmp_path: Path, *jobs: Job) -> RunFiles:
     """Write a run."""
-    return write_run(tmp_path / "runs", "r1", jobs, DC)
+    return write_run(Settings(runs_dir=tmp_path / "runs", datacenters=DC, context="c"), "r1", jobs)
 
 
 def test_modes(tmp_path: Path) -> None:
@@ -58,6 +59,7 @@ def test_snapshot(tmp_path: Path) -> None:
     assert found["operations"]["dc-west/s1"]["uid"] == "u-o1"
     assert found["profile_of"] == {"dc-west/s1": "p1", "dc-west/s2": "p1"}
     assert (found["datacenters"], found["ssh_config"]) == (DC, str(files.private / "ssh_config"))
+    assert found["cluster"] == {"context": "c", "defaults": {"kubernetesVersion": "1.34", "controlPlane": {}}}
     assert found["ssh"]["dc-west/s1"] == {"private_key_file": str(files.private / "key-ssh"), "user": "root"}
 
 
@@ -111,6 +113,8 @@ def test_operation_facts(status: dict[str, object], attempt: int, failures: int)
     facts = inventory.operation_facts(replace(job(), operation=operation(status=status)))
     assert (facts["attempt"], facts["failures"], facts["operation"]) == (attempt, failures, "repave")
     assert facts["request_id"].startswith("u-o1")
+    assert facts["start_time"] == status.get("startTime", facts["start_time"])
+    assert facts["start_time"].endswith("Z")
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), ValueError("bad address")])

@@ -158,9 +158,12 @@ def test_names_are_problems_too() -> None:
 def test_the_control_plane_of_a_profile_is_checked() -> None:
     """Host, user and container of the control plane go to commands one day."""
     found = _server.problems(
-        server(), profile(controlPlane={"sshHost": "-x", "sshUser": "a b", "kindContainer": "a;b"}, adminUsername="a")
+        server(),
+        profile(controlPlane={"sshHost": "-x", "sshUser": "a b", "kindContainer": "a;b", "endpoint": "-x:1"}),
     )
-    assert len(found) == 3
+    assert len(found) == 4
+    fine = ("10.0.2.2:6443", "https://api.example.com:6443/", "[fd00::1]:6443")
+    assert [_server.problems(server(), profile(controlPlane={"endpoint": value})) for value in fine] == [[]] * 3
 
 
 @pytest.mark.parametrize("odd", ODD)
