@@ -94,8 +94,8 @@ class Places:
         for what, value in (("namespace", namespace), ("name", name)):
             if not _LABEL.fullmatch(value):
                 raise Invalid(
-                    f'Failed to find machine {namespace}/{name}: its {what} "{value}" is not made of 1 to 63 lower-case '
-                    "letters, digits and dashes.",
+                    f'Failed to find machine {namespace}/{name}: its {what} "{value}" is not made of 1 to 63 lower-case'
+                    " letters, digits and dashes.",
                     code="NameInvalid",
                 )
         return self.machines_dir / namespace / name
@@ -123,16 +123,20 @@ class Places:
         with suppress(OSError):  # not empty, or somebody else was faster
             directory.parent.rmdir()
 
+    def peek(self) -> dict[str, Any]:
+        """Return the leases of all machines as they are just now."""
+        path = self.machines_dir / "leases.json"
+        return _json(path) if path.exists() else {}
+
     @contextmanager
     def book(self, *, patience: float = 60.0) -> Iterator[dict[str, Any]]:
         """Hold the leases of all machines; what the caller has put into the dictionary is written at the end."""
-        path = self.machines_dir / "leases.json"
-        with locked(self.machines_dir / ".lock", "the leases of machines", patience):
-            before = _json(path) if path.exists() else {}
+        with _locked(self.machines_dir / ".lock", "the leases of machines", patience):
+            before = self.peek()
             book = dict(before)
             yield book
             if book != before:
-                write(path, json.dumps(book, indent=1, sort_keys=True) + "\n")
+                write(self.machines_dir / "leases.json", json.dumps(book, indent=1, sort_keys=True) + "\n")
 
 
 def load(places: Places, namespace: str, name: str) -> Definition | None:
@@ -152,6 +156,11 @@ def leased(places: Places, wanted: Wanted) -> Leases:
         leases = planned(book, wanted, salt=str(places.machines_dir), is_free=is_port_free)
         book.update(with_lease(book, wanted.key, leases))
         return leases
+
+
+def foretold(places: Places, wanted: Wanted) -> Leases:
+    """Return what a machine would get if it leased now, and touch nothing."""
+    return planned(places.peek(), wanted, salt=str(places.machines_dir), is_free=is_port_free)
 
 
 def released(places: Places, namespace: str, name: str) -> bool:
