@@ -131,7 +131,7 @@ class Places:
     @contextmanager
     def book(self, *, patience: float = 60.0) -> Iterator[dict[str, Any]]:
         """Hold the leases of all machines; what the caller has put into the dictionary is written at the end."""
-        with _locked(self.machines_dir / ".lock", "the leases of machines", patience):
+        with locked(self.machines_dir / ".lock", "the leases of machines", patience):
             before = self.peek()
             book = dict(before)
             yield book
