@@ -39,6 +39,24 @@ def targets(text: str) -> list[Target]:
     return found
 
 
+@dataclass(frozen=True)
+class Index:
+    """A package index of Debian's own archive: where it is, and what it calls itself (Debian, Debian-Security)."""
+
+    uri: str
+    label: str
+
+
+_INDEX = "$(CREATED_BY)|$(ORIGIN)|$(REPO_URI)|$(LABEL)"
+
+
+def of_debian(text: str) -> list[Index]:
+    """Return Debian's own indexes in what `apt-get indextargets --format` prints for this module."""
+    rows = [line.split("|", 3) for line in text.splitlines() if line.count("|") >= _INDEX.count("|")]
+    found = [Index(uri, label) for kind, origin, uri, label in rows if (kind, origin) == ("Packages", "Debian")]
+    return list(dict.fromkeys(found))
+
+
 def chosen(known: Iterable[Target]) -> list[tuple[str, int]]:
     """Return file and entry of the distribution's own archive, of everything when none calls itself so."""
     known = list(known)
@@ -107,6 +125,15 @@ class Archive:
             if entries := chosen(targets(text)):
                 return entries
         return []
+
+    def indexes_of_debian(self) -> list[Index]:
+        """Return where this machine has Debian's own packages from, [] when it is no Debian."""
+        command = ["apt-get", "indextargets", "--format", _INDEX]
+        if found := of_debian(self.run(command)):
+            return found
+        # Without lists on the disk (a fresh container) apt does not know whose the indexes are.
+        self.update()
+        return of_debian(self.run([command[0], *self._options(), *command[1:]]))
 
     def versions_of_source(self, package: str) -> list[str]:
         """Return the versions in which the archive has a source package, [] when it has none."""
