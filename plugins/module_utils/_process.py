@@ -20,7 +20,16 @@ from pathlib import Path
 from ansible_collections.stargate.core.plugins.module_utils._errors import Timeout
 from ansible_collections.stargate.core.plugins.module_utils._machine import write
 
+MARK = "STARGATE_MACHINE"
+"""In the environment of every process of a machine: whoever ends all that a run has left behind spares those."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_INHERITED = ("HOME", "LANG", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
+
+
+def environment(machine: str) -> dict[str, str]:
+    """Return the environment for a process of a machine: with the MARK, without what belongs to the run of now."""
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**kept, MARK: machine}
 
 
 def remember(path: Path, pid: int) -> None:

@@ -29,15 +29,21 @@ PACKAGES = {  # program -> Debian's package
     "systemd-nspawn": "systemd-container",
     "umount": "mount",
     "unshare": "util-linux",
+    "vde_switch": "vde2",
     "xorrisofs": "xorriso",
 }
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def available(name: str) -> str:
+    """Return the path of a program, "" when it is not installed."""
+    return shutil.which(name) or shutil.which(name, path=_PATH) or ""
+
+
 def found(*names: str, doing: str) -> str:
     """Return the path of the first of some programs that is there."""
     for name in names:
-        path = shutil.which(name) or shutil.which(name, path=_PATH)
+        path = available(name)
         if path:
             return path
     package = PACKAGES.get(names[0], names[0])
