@@ -23,6 +23,8 @@ class Live:
     job_id: str = ""
     stopping: str = ""
     result: Result | None = None
+    job: Job | None = field(default=None, repr=False)
+    """What the run was given, once it has one."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ansible_collections.stargate.core.plugins.module_utils import _server
+from ansible_collections.stargate.core.plugins.module_utils import _server, _ssh_config
 
 from .model import Job, Object, formatted_time
 from .settings import Settings
@@ -165,7 +165,7 @@ def _fill(files: RunFiles, jobs: Sequence[Job], settings: Settings) -> None:
     directory, private = files.directory, files.private
     ssh = {f"{job.server.namespace}/{job.server.name}": _ssh_of(job, private) for job in jobs}
     config = private / "ssh_config"
-    _write(config, _server.ssh_config(_ssh_hosts(jobs, ssh, files)))
+    _write(config, _ssh_config.ssh_config(_ssh_hosts(jobs, ssh, files)))
     _write(files.known_hosts, "".join(f"{line}\n" for line in _pinned(jobs)))
     content = snapshot(jobs, settings, ssh, str(config))
     _write(directory / "snapshot.json", json.dumps(content))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import logging
 import threading
 import time
@@ -174,6 +175,16 @@ class Kube:
             return None
         key = texts.get("privateKey") or texts.get("ssh-privatekey", "")
         return Credentials(private_key=key, username=texts.get("username", "").strip()) if key else None
+
+    def node(self, name: str) -> Object | None:
+        """Return a Node as it stands in the cluster, None when there is none."""
+        try:
+            with _translated(f"Failed to read Node {name}"):
+                answer = self._core.read_node(name, _preload_content=False, _request_timeout=TIMEOUT)
+        except Gone:
+            return None
+        found: Object = json.loads(answer.data)
+        return found
 
     def create_event(self, namespace: str, body: Object) -> None:
         """Create a core/v1 Event."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .decision import Live
-from .model import Operation, Result, ServerKey
+from .model import Job, Operation, Result, ServerKey
 
 STAGE_INTERVAL = 1.0
 """Shortest time in seconds between two writes of one Operation's stage (DESIGN 4)."""
@@ -42,14 +42,17 @@ class LiveRuns:
             self._live[operation.uid] = Live(operation)
             return True
 
-    def update(self, uid: str, *, run_id: str | None = None, stopping: str | None = None) -> None:
-        """Note the run or the reason of a stop; the first reason stays."""
+    def claimed(self, job: Job, run_id: str) -> None:
+        """Note the run of an Operation, and what it was given."""
         with self._lock:
-            live = self._live.get(uid)
-            if live is None:
-                return
-            live = replace(live, run_id=live.run_id if run_id is None else run_id)
-            self._live[uid] = replace(live, stopping=live.stopping or stopping or "")
+            if job.operation.uid in self._live:
+                self._live[job.operation.uid] = replace(self._live[job.operation.uid], run_id=run_id, job=job)
+
+    def stop(self, uid: str, reason: str) -> None:
+        """Note the reason of a stop; the first one stays."""
+        with self._lock:
+            if uid in self._live:
+                self._live[uid] = replace(self._live[uid], stopping=self._live[uid].stopping or reason)
 
     def stage(self, uid: str, stage: str, facts: Mapping[str, str]) -> float | None:
         """Note a step; returns in how many seconds it may be shown, None when it is not live or nothing is new."""

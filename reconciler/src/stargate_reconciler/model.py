@@ -262,3 +262,5 @@ class Result:
     host_keys: tuple[str, ...] = ()
     job_ended: bool = False
     """Whether the failure is that of the datacenter's job itself, so that another attempt needs another job."""
+    node_ready: bool | None = None
+    """Whether the machine's Node was seen to be Ready; None when nobody looked."""

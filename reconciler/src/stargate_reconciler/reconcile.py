@@ -33,6 +33,7 @@ from .runner import Order, Run
 from .runs import Runs
 from .settings import Settings
 from .watch import Store
+from .witness import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Reconciler:
         self.recorder = Recorder(kube)
         self.report = Report(self.recorder, metrics)
         self._kube = kube
+        self._witness = Witness(kube, settings.datacenters)
         self._unclaimed_before: dict[str, int] = {}
         self._halted = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
@@ -118,7 +120,7 @@ class Reconciler:
         server = self.store.server(key)
         operations = self.store.operations(key)
         profiles = self.store.profiles(key[0])
-        live = self.live.of_server(key)
+        live = {uid: self._witness.heard(item) for uid, item in self.live.of_server(key).items()}
         if server is not None and self._is_foreign(server.provider) and not live:
             server, operations = None, []  # its lock is another reconciler's too
         turn = plan.head(operations, server.active_operation if server else "", live)
@@ -228,7 +230,7 @@ class Reconciler:
             self._write("Server", world.server.raw, pinned)
 
     def _stop(self, operation: Operation, reason: str) -> None:
-        self.live.update(operation.uid, stopping=reason)
+        self.live.stop(operation.uid, reason)
         if self._batcher.remove(operation.uid):
             self.live.result(operation.uid, Result(Outcome.INTERRUPTED, "Interrupted", "It had not started."))
             self.queue.add(operation.key)
@@ -314,7 +316,7 @@ class Reconciler:
             self._unclaimed(operation, error)
             return None
         self._unclaimed_before.pop(operation.uid, None)
-        self.live.update(operation.uid, run_id=run_id)
+        self.live.claimed(job, run_id)
         self.report.started(operation, item, server)
         return job
 

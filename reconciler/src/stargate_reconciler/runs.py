@@ -46,7 +46,7 @@ class Runs:
             runs = list(self._runs.values())
         for run in runs:
             for job in run.order.jobs:
-                self._live.update(job.operation.uid, stopping=reason)
+                self._live.stop(job.operation.uid, reason)
             run.stop()
         return runs
 

@@ -22,6 +22,9 @@ PROVISIONS = frozenset({"repave", "upgrade"})
 DISTURBS = PROVISIONS | {"reboot", "decommission"}
 """Operations after whose failure a Server cannot be taken for ready."""
 
+TAKES_OUT = frozenset({"decommission"})
+"""Operations after which a Server is no Node any more."""
+
 REFERENCES = frozenset({"ServerNotFound", "ProfileNotFound", "SecretNotFound", "DatacenterUnknown"})
 """Reasons that say that an object or an endpoint is not there yet."""
 
@@ -223,12 +226,8 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
     patch: Patch = {"activeOperation": None, "lastUpdated": formatted_time(now)}
     wanted: dict[str, tuple[bool, str, str] | None] = {}
     if result.outcome is Outcome.SUCCEEDED:
-        patch["message"] = f"{operation.act.capitalize()} completed by Operation {operation.name}."
-        patch.update(_learned(result, profile_name(operation, server)))
-        if "state" in patch:
-            wanted["Provisioned"] = (True, operation.act.capitalize(), patch["message"])
-        if not result.facts.get("dcJobID"):
-            wanted["Reachable"] = (True, "Reached", f"Reached by Operation {operation.name}.")
+        patch.update(_succeeded(server, operation, result))
+        wanted.update(_proven(operation, result, patch))
     elif not touched:
         patch["message"] = f"Operation {operation.name} ({operation.act}) ended before it began."
         if server.state == "provisioning":
@@ -241,9 +240,43 @@ def released(server: Server, operation: Operation, result: Result, now: datetime
             wanted["Provisioned"] = (False, result.reason or "Failed", patch["message"])
         if result.outcome is Outcome.UNREACHABLE:
             wanted["Reachable"] = (False, "Unreachable", patch["message"])
+    if result.node_ready is not None:
+        wanted["NodeReady"] = _node_condition(operation, result)
     patch.update(pinned(result))
     patch["conditions"] = conditions(server.status.get("conditions"), wanted, now, _generation(server))
     return patch
+
+
+def _succeeded(server: Server, operation: Operation, result: Result) -> Patch:
+    """Return what a success says of a Server: its state, what it runs, its Node."""
+    if operation.act in TAKES_OUT:
+        gone = dict.fromkeys(("os", "currentOS", "nodeName", "podCIDR", "appliedProvisioningProfile"))
+        told = result.facts.get("message", "")
+        return {**gone, "state": "pending", "message": f"Decommissioned by Operation {operation.name}. {told}".strip()}
+    patch: Patch = {"message": f"{operation.act.capitalize()} completed by Operation {operation.name}."}
+    if result.node_ready and server.state == "error":
+        patch["state"] = "ready"
+    return {**patch, **_learned(result, profile_name(operation, server))}
+
+
+def _proven(operation: Operation, result: Result, patch: Patch) -> dict[str, tuple[bool, str, str] | None]:
+    """Return the conditions of a Server that a success settles."""
+    wanted: dict[str, tuple[bool, str, str] | None] = {}
+    if operation.act in TAKES_OUT:
+        wanted["NodeReady"] = None
+        wanted["Provisioned"] = (False, "Decommissioned", patch["message"])
+    elif "state" in patch:
+        wanted["Provisioned"] = (True, operation.act.capitalize(), patch["message"])
+    if not result.facts.get("dcJobID") and operation.act not in TAKES_OUT:
+        wanted["Reachable"] = (True, "Reached", f"Reached by Operation {operation.name}.")
+    return wanted
+
+
+def _node_condition(operation: Operation, result: Result) -> tuple[bool, str, str]:
+    if result.node_ready:
+        name = result.facts.get("nodeName", "")
+        return True, "Ready", f"Operation {operation.name} left Node {name} Ready."
+    return False, result.reason, redacted(result.message)
 
 
 def pinned(result: Result) -> Patch:

@@ -117,6 +117,16 @@ def profile(name: str = "p1", **spec: Any) -> Profile:
     return Profile.from_dict(raw_profile(name, **spec))
 
 
+def raw_node(name: str = "s1", *, uid: str = "", ready: str = "True", version: str = "v1.34.2", **meta: Any) -> Object:
+    """Return a Node; its uid is "n-<name>" unless another is given."""
+    condition = {"type": "Ready", "status": ready, "message": "container runtime network not ready"}
+    return {
+        "metadata": {"name": name, "uid": uid or f"n-{name}", **meta},
+        "spec": {"podCIDR": "10.244.1.0/24"},
+        "status": {"conditions": [condition], "nodeInfo": {"kubeletVersion": version, "bootID": "b1"}},
+    }
+
+
 def job(name: str = "o1", server_name: str = "s1", *, key: str = "", user: str = "", **spec: Any) -> Job:
     """Return a job of Operation `name` on a Server, with credentials when a key is given."""
     target = operation(name, serverRef={"name": server_name})
@@ -148,6 +158,7 @@ class FakeKube:
         self.on_write: Callable[[str, Object], None] = lambda kind, item: None
         self.refuse: Callable[[str, str], Exception | None] = lambda kind, name: None
         self.lose_answer = False
+        self.nodes: dict[str, Object | None] = {}
         self._version = 1
         for item in items:
             self.apply(item)
@@ -195,6 +206,13 @@ class FakeKube:
         if error is not None:
             raise error
         self.deleted.append((namespace, name, uid))
+
+    def node(self, name: str) -> Object | None:
+        """Return the Node that a test has put there, else one that is Ready with the version of `raw_profile`."""
+        error = self.refuse("Node", name)
+        if error is not None:
+            raise error
+        return self.nodes.get(name, raw_node(name))
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
         """Return what a Secret was said to have."""

@@ -7,7 +7,7 @@ What is written because of it is test_reconcile.py's.
 from __future__ import annotations
 
 import pytest
-from tests.unit.reconciler.fakes import KEY, Clock, operation
+from tests.unit.reconciler.fakes import KEY, Clock, job, operation
 
 from stargate_reconciler import live as module
 from stargate_reconciler.live import STAGE_INTERVAL, STAGE_RATE, LiveRuns
@@ -48,16 +48,17 @@ def test_only_what_is_on_the_server_is_shown(live: LiveRuns) -> None:
 
 def test_first_reason_of_a_stop_stays(live: LiveRuns) -> None:
     """A cancelled Operation stays cancelled when the daemon is then shut down; the run's id is kept."""
-    live.update("u-o1", run_id="r1")
-    live.update("u-o1", stopping="Cancelled")
-    live.update("u-o1", stopping="Shutdown")
+    live.claimed(job(), "r1")
+    live.stop("u-o1", "Cancelled")
+    live.stop("u-o1", "Shutdown")
     found = live.of_server(KEY)["u-o1"]
     assert (found.run_id, found.stopping) == ("r1", "Cancelled")
 
 
 def test_unknown_operations_are_left_alone(live: LiveRuns) -> None:
     """News of an Operation that has ended is dropped."""
-    live.update("gone", run_id="r1", stopping="Cancelled")
+    live.claimed(job("gone"), "r1")
+    live.stop("u-gone", "Cancelled")
     live.result("gone", Result(Outcome.SUCCEEDED))
     live.end("gone")
     assert live.stage("gone", "step", {}) is None

@@ -7,20 +7,22 @@ What is decided is test_plan.py's; what happens when the cluster fails, test_rec
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from tests.unit.reconciler.bench import BROKE, INTERRUPTED, WORKED, Bench
 from tests.unit.reconciler.fakes import (
     NAMESPACE,
     ended,
+    raw_node,
     raw_operation,
     raw_profile,
     raw_server,
     until,
 )
 
-from stargate_reconciler.errors import WorldError
-from stargate_reconciler.model import Credentials, Phase
+from stargate_reconciler.errors import Forbidden, WorldError
+from stargate_reconciler.model import Credentials, Object, Outcome, Phase, Result
 
 
 def test_from_apply_to_succeeded(bench: Callable[..., Bench]) -> None:
@@ -37,6 +39,67 @@ def test_from_apply_to_succeeded(bench: Callable[..., Bench]) -> None:
     assert b.daemon.report.ended_in == {Phase.SUCCEEDED: 1}
     assert len(b.daemon.live) == 0
     assert len(b.daemon.runs) == 0
+
+
+@pytest.mark.parametrize(
+    ("node", "reason", "words"),
+    [
+        (None, "NodeMissing", "Node s1 does not exist"),
+        (raw_node(ready="False"), "NodeNotReady", "network not ready"),
+        (raw_node(version="v1.33.1"), "WrongVersion", "1.34.2 was asked for"),
+    ],
+)
+def test_a_success_that_the_cluster_does_not_bear_out(
+    bench: Callable[..., Bench], node: Object | None, reason: str, words: str
+) -> None:
+    """A play's success is a failure unless the Node is seen to be there, Ready and of the version; it is retried."""
+    b = bench(raw_operation(retryLimit=1), retry_base=0.0)
+    b.kube.nodes["s1"] = node
+    b.launch().end(WORKED)
+    b.look()
+    assert (b.operation()["phase"], b.operation()["failures"]) == ("Pending", 1)
+    b.launch().end(WORKED)
+    b.look()
+    assert b.operation()["phase"] == "Failed"
+    assert words in b.operation()["message"]
+    assert [c["reason"] for c in b.operation()["conditions"] if c["type"] == "Failed"] == [reason]
+    found = {c["type"]: c["status"] for c in b.server["conditions"]}
+    assert found.get("NodeReady") == str(reason == "WrongVersion")
+
+
+def test_what_the_cluster_bears_out_is_said(bench: Callable[..., Bench]) -> None:
+    """The Node as it was seen is in both statuses, and a datacenter's job needs none."""
+    b = bench(raw_operation(), raw_operation("o2", age=-5, act="reboot"))
+    b.launch().end(WORKED)
+    b.look()
+    wanted = {"os": "k8s-1.34", "nodeName": "s1", "nodeUID": "n-s1", "kubeletVersion": "v1.34.2"}
+    assert b.operation()["result"] == {**wanted, "podCIDR": "10.244.1.0/24"}
+    assert [c["status"] for c in b.server["conditions"] if c["type"] == "NodeReady"] == ["True"]
+    b.kube.nodes["s1"] = None
+    b.launch().end(Result(Outcome.SUCCEEDED))
+    b.look()
+    assert b.operation("o2")["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "reason"),
+    [
+        (WorldError("no route"), "Running", "Running"),
+        (Forbidden("HTTP 403. Check the rights in deploy/rbac.yaml."), "Failed", "Forbidden"),
+    ],
+)
+def test_a_node_that_cannot_be_read(bench: Callable[..., Bench], error: Exception, phase: str, reason: str) -> None:
+    """Nothing is written before the Node was read; a missing right is said, because waiting does not mend it."""
+    b = bench(raw_operation())
+    b.launch().end(WORKED)
+    b.kube.refuse = lambda kind, _: error if kind == "Node" else None
+    with suppress(WorldError):
+        b.look()
+    assert b.operation()["phase"] == phase
+    assert {c["type"]: c["reason"] for c in b.operation()["conditions"]}["Complete"] == reason
+    b.kube.refuse = lambda kind, name: None
+    b.look()
+    assert b.operation()["phase"] == ("Succeeded" if phase == "Running" else "Failed")
 
 
 def test_an_operation_that_finds_no_run_free_says_so(bench: Callable[..., Bench]) -> None:

@@ -83,7 +83,7 @@ def test_stop_during_the_preparation_reaches_the_run(bench: Callable[..., Bench]
             b.daemon.halt()
             b.daemon.runs.stop_all("LeaseLost")
         elif kind == "Operation":
-            b.daemon.live.update("u-o1", stopping="Cancelled")
+            b.daemon.live.stop("u-o1", "Cancelled")
 
     b.kube.on_write = claimed
     assert b.launch().stops == 1

@@ -188,6 +188,37 @@ def test_what_is_known_of_the_node_is_kept() -> None:
     assert {"nodeUID", "bootID", "kubeletVersion"}.isdisjoint(patch)
 
 
+LEFT = Result(Outcome.SUCCEEDED, facts={"nodeName": "n1", "nodeUID": "u", "message": "The machine was not reset."})
+
+
+def test_decommissioned() -> None:
+    """A Server that was taken out is pending and has no Node any more; what was not done is said."""
+    before = server(status={"state": "ready", "nodeName": "n1", "currentOS": "k8s-1.34", "conditions": READY})
+    patch = status.released(before, operation(act="decommission"), LEFT, NOW)
+    assert (patch["state"], patch["nodeName"], patch["podCIDR"]) == ("pending", None, None)
+    assert (patch["os"], patch["currentOS"], patch["appliedProvisioningProfile"]) == (None, None, None)
+    assert patch["message"] == "Decommissioned by Operation o1. The machine was not reset."
+    assert shown(patch) == {"Provisioned": ("False", "Decommissioned")}
+
+
+READY = [{"type": "NodeReady", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "expected", "node"),
+    [
+        ("error", replace(WORKED, node_ready=True, facts={}), "ready", ("True", "Ready")),
+        ("error", Result(Outcome.SUCCEEDED), None, None),
+        ("ready", replace(WORKED, node_ready=True, facts={}), None, ("True", "Ready")),
+        ("ready", replace(BROKE, reason="NodeNotReady", node_ready=False), "error", ("False", "NodeNotReady")),
+    ],
+)
+def test_a_node_that_was_seen(state: str, result: Result, expected: str | None, node: tuple[str, str] | None) -> None:
+    """A Node that was seen to be Ready makes a Server ready again; whether it was seen is a condition."""
+    patch = status.released(server(status={"state": state}), operation(act="reboot"), result, NOW)
+    assert (patch.get("state"), shown(patch).get("NodeReady")) == (expected, node)
+
+
 def test_job_id_is_kept() -> None:
     """The datacenter's job is named in the end and in a step, when there is one."""
     result = replace(WORKED, facts={"dcJobID": "j1"})

@@ -6,8 +6,6 @@ Whether Ansible takes it is tested in ../inventory/test_servers.py.
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -351,68 +349,3 @@ def test_pinned_keys_are_the_servers_own() -> None:
     bad = [f"@cert-authority * {KEY}", f"{own}\n* {KEY}", "x", f"server-001.dc-west,* {KEY}"]
     item["status"] = {"sshHostKeys": [own, router, *bad]}
     assert _server.pinned_keys(item) == [own, router]
-
-
-def resolved(config: str, alias: str, directory: Path) -> dict[str, str]:
-    """Return what ssh itself makes of a configuration, by option."""
-    (directory / "config").write_text(config, encoding="utf-8")
-    command = ["ssh", "-G", "-F", str(directory / "config"), alias]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
-
-
-def test_ssh_understands_the_configuration(tmp_path: Path) -> None:
-    """A host behind a router is reached through it, each with its own alias, and known keys are asked for."""
-    item = server(routerIP="100.64.0.1", sshPort=2222, sshHostKeys=[f"server-001.dc-west {KEY}"])
-    files = {"private_key_file": "/run/key", "known_hosts": "/run/known", "control_path": "/run/cm-%C"}
-    config = _server.ssh_config([{"server": item, "profile": profile(adminUsername="admin"), **files}])
-    host = resolved(config, "server-001.dc-west", tmp_path)
-    wanted = {"hostname": "10.0.1.5", "port": "2222", "user": "admin", "identityfile": "/run/key", "batchmode": "yes"}
-    wanted |= {"hostkeyalias": "server-001.dc-west", "stricthostkeychecking": "true", "connecttimeout": "10"}
-    wanted |= {"serveraliveinterval": "15", "serveralivecountmax": "4", "userknownhostsfile": "/run/known"}
-    assert host | wanted == host
-    assert (host["controlmaster"], host["identitiesonly"]) == ("false", "yes")
-    router = resolved(config, host["proxyjump"], tmp_path)
-    wanted = {"hostname": "100.64.0.1", "port": "22", "user": "admin", "controlmaster": "auto"}
-    wanted |= {"hostkeyalias": "router:dc-west:100.64.0.1", "stricthostkeychecking": "accept-new"}
-    assert router | wanted == router
-    assert "proxyjump" not in router
-    assert router["controlpath"].startswith("/run/cm-")
-
-
-def test_hosts_share_a_router_block() -> None:
-    """There is one block per router, user and key, and a key that one host pins for it counts for all."""
-    pinned = f"router:dc-west:100.64.0.1 {KEY}"
-    hosts = [{"server": server(f"s{n}", routerIP="100.64.0.1")} for n in range(50)]
-    hosts[0]["server"]["status"] = {"sshHostKeys": [pinned]}
-    config = _server.ssh_config([*hosts, {"server": server("x", routerIP="100.64.0.1"), "user": "other"}])
-    assert config.count("Host router_") == 2
-    assert config.count("HostKeyAlias router:dc-west:100.64.0.1\n  StrictHostKeyChecking yes") == 2
-    assert config.count("ProxyJump router_") == 51
-
-
-def test_a_direct_host_needs_little() -> None:
-    """Without router, key and files there is one block; without an address, one that leads nowhere."""
-    assert _server.ssh_config([]) == ""
-    config = _server.ssh_config([{"server": {**server(), "spec": {}}}])
-    assert "HostName server-001.dc-west.invalid\n" in config
-    assert [word for word in ("IdentityFile", "ProxyJump", "UserKnownHostsFile", "ControlPath") if word in config] == []
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("field", ["user", "private_key_file", "known_hosts", "control_path"])
-def test_ssh_configuration_refuses_hostile_files(field: str, text: str) -> None:
-    """A user or path that ssh could take for more than itself is refused with a sentence."""
-    with pytest.raises(ValueError, match=r"^Failed to write the SSH configuration of Server server-001\.dc-west: "):
-        _server.ssh_config([{"server": server(), field: text}])
-
-
-@pytest.mark.parametrize("odd", [*ODD, *HOSTILE])
-def test_ssh_configuration_refuses_odd_servers(odd: Any) -> None:
-    """What problems() names never gets into a configuration."""
-    item = server(routerIP=odd, ipv4=odd)
-    if _server.problems(item):
-        with pytest.raises(ValueError, match=r"spec\.ipv4"):
-            _server.ssh_config([{"server": item}])
-    with pytest.raises(ValueError, match="without a name"):
-        _server.ssh_config([{"server": odd}])
