@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.local.control_plane import version_of
-from stargate_reconciler.local.debian import from_debian
+from stargate_reconciler.local.debian import from_debian, stamped
 from stargate_reconciler.local.locks import locked
 from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.programs import KUBERNETES_VERSION, ONE_VERSION, Request, Source
@@ -113,6 +113,17 @@ def obtain(
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in tried.items())
         raise WorldError(f"Failed to obtain {' and '.join(missing)}{wanted}. Tried in this order:{reasons}\n{_REMEDY}")
     return found
+
+
+def obtain_stamped(request: Request, stamp: str) -> dict[str, Path]:
+    """Return the programs of a request, built from the archive's source so that they say they are version `stamp`."""
+    note = "waiting: another process is obtaining programs"
+    with locked(request.places.cache, waiting=lambda: request.progress.note(note)):
+        try:
+            return stamped(request, stamp)
+        except (WorldError, OSError) as error:
+            names = " and ".join(request.programs)
+            raise WorldError(f"Failed to build {names} stamped {stamp}: {error}.") from error
 
 
 def _missing(request: Request, found: Mapping[str, Path]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from stargate_reconciler.errors import ReconcilerError, UserError
-from stargate_reconciler.local.binaries import directory_of, obtain
+from stargate_reconciler.local.binaries import directory_of, obtain, obtain_stamped
 from stargate_reconciler.local.control_plane import ControlPlane
 from stargate_reconciler.local.locks import locked
 from stargate_reconciler.local.places import Places
@@ -67,6 +67,7 @@ class Call:
     keep: bool = False
     output: str = ""
     programs: tuple[str, ...] = NEEDED
+    stamp: str = ""
 
     def plane(self, *, bound: bool = False) -> ControlPlane:
         """Return the control plane of the state directory."""
@@ -170,7 +171,11 @@ def run(call: Call) -> int:
 
 def binaries(call: Call) -> int:
     """Obtain the programs only; the directory with all of them is the last line."""
-    print(directory_of(call.obtain(), call.places))
+    if call.stamp:
+        found = obtain_stamped(Request(call.programs, call.places, call.version, call.progress), call.stamp)
+    else:
+        found = call.obtain()
+    print(directory_of(found, call.places))
     return 0
 
 
@@ -210,6 +215,8 @@ def parser() -> argparse.ArgumentParser:
         if command is status:
             one.add_argument("-o", "--output", choices=["json"], default="", help="for machines")
         if command is binaries:
+            text = "build Debian's source of Kubernetes so that it says it is this patch version, to try upgrades with"
+            one.add_argument("--stamp", type=_version, metavar="VERSION", help=text)
             one.add_argument("program", nargs="*", help=f"one of {', '.join(EVERYTHING)}; all (default: what up needs)")
     return top
 
@@ -249,6 +256,7 @@ def read(argv: Sequence[str]) -> tuple[Callable[[Call], int], Call]:
         keep=given.get("keep", False),
         output=given.get("output", ""),
         programs=programs,
+        stamp=given.get("stamp") or "",
     )
     return next(command for command in COMMANDS if command.__name__ == given["command"]), call
 

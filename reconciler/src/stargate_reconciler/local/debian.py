@@ -6,6 +6,7 @@ With the archive's own Go, unpacked beside it, in GOPATH mode. How the archive i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -30,10 +31,7 @@ def upstream(version: str) -> str:
 
 def from_debian(request: Request) -> dict[str, Path]:
     """Return the programs of a request, unpacked or built into the cache."""
-    work = request.places.cache / "debian"
-    archive = Archive(work, request.progress)
-    archive.update()
-    versions = {upstream(version): version for version in archive.versions_of_source("kubernetes")}
+    archive, versions = _asked(request)
     kubernetes = [program for program in request.programs if program != "etcd"]
     if kubernetes and not versions:
         raise WorldError("the archive has no source package kubernetes")
@@ -43,17 +41,60 @@ def from_debian(request: Request) -> dict[str, Path]:
     directory = request.kept / version
     directory.mkdir(parents=True, exist_ok=True)
     if "etcd" in request.programs:
+        work = _work(request)
         archive.unpack(["etcd-server"], work / "etcd")
         _place(work / "etcd" / "usr" / "bin" / "etcd", directory)
         shutil.rmtree(work / "etcd")
     if kubernetes:
-        build = Build(archive, work, version)
-        build.prepare(versions[version])
-        build.make(kubernetes, request)
-        for program in kubernetes:
-            _place(build.bin / program, directory)
-        request.progress.note(f"{work} is kept (3 GB): others are built faster from it; it may be removed")
+        _build(Build(archive, _work(request), version), versions[version], kubernetes, directory)
     return {program: directory / program for program in request.programs}
+
+
+def stamped(request: Request, stamp: str) -> dict[str, Path]:
+    """Return programs of the archive's source of Kubernetes `request.version` that say that they are `stamp`.
+
+    For trying an upgrade where only one version can be had: the same source with another patch version linked in.
+    They are kept apart from the real ones, so that nobody takes them for a release.
+    """
+    with contextlib.suppress(WorldError):
+        return kept_stamped(request, stamp)
+    directory = request.places.cache / "stamped" / stamp
+    archive, versions = _asked(request)
+    source = request.version or max(versions, key=_numbers, default="any")
+    if source not in versions:
+        raise WorldError(f"the archive has Kubernetes {' and '.join(versions) or 'not at all'}, not {source}")
+    if source.rpartition(".")[0] != stamp.rpartition(".")[0]:
+        raise WorldError(f"{stamp} is no patch version of the Kubernetes that the archive has, {source}")
+    directory.mkdir(parents=True, exist_ok=True)
+    _build(Build(archive, _work(request), source, stamp), versions[source], list(request.programs), directory)
+    return {program: directory / program for program in request.programs}
+
+
+def kept_stamped(request: Request, stamp: str) -> dict[str, Path]:
+    """Return programs that were stamped earlier; WorldError when not all of them are kept."""
+    directory = request.places.cache / "stamped" / stamp
+    if not all(os.access(directory / program, os.X_OK) for program in request.programs):
+        raise WorldError(f"no {' or '.join(request.programs)} in {directory}")
+    return {program: directory / program for program in request.programs}
+
+
+def _work(request: Request) -> Path:
+    return request.places.cache / "debian"
+
+
+def _asked(request: Request) -> tuple[Archive, dict[str, str]]:
+    """Return the archive, and the versions of Kubernetes whose source it has with their Debian versions."""
+    archive = Archive(_work(request), request.progress)
+    archive.update()
+    return archive, {upstream(version): version for version in archive.versions_of_source("kubernetes")}
+
+
+def _build(build: Build, debian_version: str, programs: list[str], directory: Path) -> None:
+    build.prepare(debian_version)
+    build.make(programs)
+    for program in programs:
+        _place(build.bin / program, directory)
+    build.archive.progress.note(f"{build.work} is kept (3 GB): others are built faster from it; it may be removed")
 
 
 def _numbers(version: str) -> list[int]:
@@ -74,6 +115,7 @@ class Build:
     archive: Archive
     work: Path
     version: str
+    stamp: str = ""  # another version that the programs shall say they are
 
     @property
     def gopath(self) -> Path:
@@ -88,7 +130,7 @@ class Build:
     @property
     def bin(self) -> Path:
         """Where built programs are put."""
-        return self.gopath / "bin"
+        return self.gopath / f"bin{self.stamp}"
 
     def prepare(self, debian_version: str) -> None:
         """Unpack Go and the source, and write what the source package leaves out."""
@@ -135,12 +177,14 @@ class Build:
             words = [word for flag in flags.items() for word in flag]
             self.archive.run([f"{self.bin}/openapi-gen", *words], cwd=self.tree, env=self._environment())
 
-    def make(self, programs: list[str], request: Request) -> None:
+    def make(self, programs: list[str]) -> None:
         """Build programs into `bin`."""
         commands = [f"./cmd/{program}" for program in programs]
-        text = f"building {' and '.join(programs)} {self.version} (three to six minutes on two cores, once)"
-        with request.progress.step(text):
-            self._go("build", "-ldflags", f"-s -w {' '.join(_stamps(self.version))}", "-o", f"{self.bin}/", *commands)
+        stamp = f", stamped {self.stamp}" if self.stamp else ""
+        text = f"building {' and '.join(programs)} {self.version}{stamp} (three to six minutes on two cores, once)"
+        flags = f"-s -w {' '.join(_stamps(self.stamp or self.version))}"
+        with self.archive.progress.step(text):
+            self._go("build", "-ldflags", flags, "-o", f"{self.bin}/", *commands)
 
     def _go(self, *words: str) -> None:
         go = self._goroot() / "bin" / "go"
