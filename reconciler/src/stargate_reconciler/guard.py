@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small process between the daemon and ansible-playbook, so that a stop is a stop.
 
-It dies with its parent, adopts whatever the playbook leaves behind, and on SIGTERM ends all of it: first asked, then
-killed. ansible-runner's own cancel leaves orphans with ansible-core 2.19, whose workers make sessions of their own.
+It dies with its parent, adopts whatever the playbook leaves behind, and on SIGTERM ends all of it but local machines:
+first asked, then killed. ansible-runner's own cancel leaves orphans with ansible-core 2.19.
 
 Run as a script with the standard library only; nothing of the daemon is imported here.
 Usage: guard.py PIDFILE COMMAND [ARGUMENT ...]
@@ -27,6 +27,9 @@ PATIENCE = 0.7
 """Seconds that the playbook has to end by itself after SIGTERM (0.3 s were measured)."""
 STOPPED = 143
 """Exit code after a stop that was asked for: 128 + SIGTERM."""
+
+MACHINE = b"STARGATE_MACHINE="
+"""What the environment of every process of a local machine has (plugins/module_utils/_process.py)."""
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -56,8 +59,16 @@ def parents() -> Iterator[tuple[int, int]]:
             yield int(entry.name), int(fields[1])
 
 
+def is_machine(pid: int) -> bool:
+    """Whether a process is a local machine's, which is made to outlive the run that started it."""
+    try:
+        return any(entry.startswith(MACHINE) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return False
+
+
 def descendants(root: int) -> set[int]:
-    """Return the pids of all living descendants of `root`."""
+    """Return the pids of all living descendants of `root`, machines and what runs in them left out."""
     children: dict[int, list[int]] = {}
     for pid, parent in parents():
         children.setdefault(parent, []).append(pid)
@@ -65,6 +76,8 @@ def descendants(root: int) -> set[int]:
     unseen = list(children.get(root, ()))
     while unseen:
         pid = unseen.pop()
+        if is_machine(pid):
+            continue
         found.add(pid)
         unseen.extend(children.get(pid, ()))
     return found

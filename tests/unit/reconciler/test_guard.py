@@ -32,6 +32,12 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
+MACHINE = ORPHAN.replace("os.execv(", "os.environ['STARGATE_MACHINE'] = 'dc-west/vm'; os.execv(")
+FAMILY = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {PLAIN!r}, sys.argv[1] + ".child"], env={{}})
+{PLAIN}
+"""
 Started = tuple[subprocess.Popen[bytes], Path]
 
 
@@ -112,6 +118,23 @@ def test_nothing_outlives_a_command_that_ends_well(start: Callable[..., Started]
     process, path = start(ORPHAN + "import time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)", DEAF)
     assert process.wait(5) == 0
     assert not is_alive(written(path))
+
+
+@pytest.mark.parametrize("ends", ["stop", "end"])
+def test_machines_stay(start: Callable[..., Started], ends: str) -> None:
+    """A local machine that a command has started stays, with all that it started; the rest ends."""
+    code = MACHINE + "import time\nwhile not os.path.exists(sys.argv[1] + '.child'): time.sleep(0.01)\n"
+    process, path = start(code + ("time.sleep(60)" if ends == "stop" else ""), FAMILY)
+    machine, child = written(path), written(path.with_name(f"{path.name}.child"))
+    try:
+        if ends == "stop":
+            process.terminate()
+        assert process.wait(3) == (guard.STOPPED if ends == "stop" else 0)
+        assert is_alive(machine)
+        assert is_alive(child)
+    finally:
+        for pid in (machine, child):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_death_of_the_parent_is_a_stop(tmp_path: Path) -> None:
