@@ -257,3 +257,25 @@ failure:
       description: Whether the same task may succeed later without anybody's doing.
       type: bool
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
+from ansible_collections.stargate.core.plugins.module_utils._node_runtime import SPEC, perform
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host
+
+
+def main() -> None:
+    """Read the options, do the work, say how it went."""
+    module = AnsibleModule(**SPEC)
+    try:
+        result = perform(module.params, Host(), check_mode=module.check_mode)
+    except StargateError as error:
+        module.fail_json(msg=error.message, failure=error.failure())
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
