@@ -22,6 +22,10 @@ OWNER = "stargate.io/server"
 """Annotation of a Node: the Server that it is, as namespace/name."""
 
 
+CORDONED_BY = "stargate.io/cordoned-by"
+"""Annotation of a Node: the uid of the Operation that cordoned it."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What has to be true of a Node. An empty uid or version is any."""
@@ -57,7 +61,7 @@ def judged(wanted: Claim, node: Object | None, result: Result) -> Result:
         return _refuted(result, "NodeMissing", f"Node {wanted.node} {there}. See what its kubelet says.")
     ready = _condition(node, "Ready")
     version = str(_info(node).get("kubeletVersion", ""))
-    if ready.get("status") != "True":
+    if not is_ready(node):
         why = str(ready.get("message") or "it has not said so").rstrip(".")
         return _refuted(result, "NodeNotReady", f"Node {wanted.node} is not Ready: {why}.")
     if wanted.version and not is_version(version, wanted.version):
@@ -72,11 +76,23 @@ def is_version(version: str, asked: str) -> bool:
     return has[: len(wanted)] == wanted
 
 
+def is_ready(node: Object) -> bool:
+    """Whether a Node is Ready."""
+    return _condition(node, "Ready").get("status") == "True"
+
+
+def cordoned_by(node: Object) -> str:
+    """Return the uid of the Operation that has cordoned a Node, "" when none has."""
+    return _annotation(node, CORDONED_BY) if _spec(node).get("unschedulable") else ""
+
+
+def _annotation(node: Object, name: str) -> str:
+    return str(_part(_part(node, "metadata"), "annotations").get(name, ""))
+
+
 def _gone(wanted: Claim, node: Object | None, result: Result) -> Result:
     if node is not None:
-        owner = _part(node, "metadata").get("annotations")
-        owner = owner.get(OWNER) if isinstance(owner, Mapping) else None
-        same = _uid(node) == wanted.uid if wanted.uid else owner in (None, wanted.server)
+        same = _uid(node) == wanted.uid if wanted.uid else _annotation(node, OWNER) in ("", wanted.server)
         if same:
             return _refuted(result, "NodeStillThere", f"Node {wanted.node} is still in the cluster.")
     return result

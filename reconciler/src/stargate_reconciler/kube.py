@@ -34,6 +34,7 @@ PAGE = 500
 WATCH_SECONDS = 300
 """How long a watch is asked to last; the read times out 30 s later, which finds a connection that is half open."""
 
+_JSON_PATCH = "application/json-patch+json"
 _MERGE = "application/merge-patch+json"
 
 
@@ -185,6 +186,20 @@ class Kube:
             return None
         found: Object = json.loads(answer.data)
         return found
+
+    def uncordon(self, name: str, annotation: str, value: str) -> None:
+        """Make a Node schedulable, and take away the annotation that says who cordoned it, if it still says so.
+
+        Raises UserError when it says something else by now.
+        """
+        path = f"/metadata/annotations/{annotation.replace('/', '~1')}"
+        steps = [
+            {"op": "test", "path": path, "value": value},
+            {"op": "remove", "path": path},
+            {"op": "add", "path": "/spec/unschedulable", "value": False},
+        ]
+        with _translated(f"Failed to uncordon Node {name}"):
+            self._core.patch_node(name, steps, _content_type=_JSON_PATCH, _request_timeout=TIMEOUT)
 
     def create_event(self, namespace: str, body: Object) -> None:
         """Create a core/v1 Event."""

@@ -196,6 +196,7 @@ class Profile:
     namespace: str
     name: str
     secret: str
+    version: str
 
     @classmethod
     def from_dict(cls, raw: Object) -> Profile:
@@ -206,6 +207,7 @@ class Profile:
             namespace=_text(meta.get("namespace")),
             name=_text(meta.get("name")),
             secret=_text(spec.get("sshCredentialsSecretRef")),
+            version=_text(spec.get("kubernetesVersion")),
         )
 
 

@@ -32,8 +32,11 @@ from .decision import (
 )
 from .model import Job, Operation, Outcome, Phase, Profile, Result, Server, parsed_time, profile_name
 
-NEEDS_PROFILE = frozenset({"repave"})
+NEEDS_PROFILE = frozenset({"repave", "upgrade", "check"})
 """Operations that cannot do anything without a ProvisioningProfile."""
+
+NEEDS_VERSION = frozenset({"upgrade"})
+"""Operations whose ProvisioningProfile has to say which Kubernetes version is wanted."""
 
 NEEDS_DATACENTER = frozenset({"repave", "reboot"})
 """Operations that go to the datacenter API when the Server's strategy is dcApi."""
@@ -241,6 +244,11 @@ def _mistake(world: World, policy: Policy, operation: Operation) -> list[Decisio
             broken.append(
                 f"Operation {operation.name} names no ProvisioningProfile and neither does Server {server.name}: "
                 "set spec.provisioningProfileRef.name in a new Operation."
+            )
+        if operation.act in NEEDS_VERSION and profile is not None and not profile.version:
+            broken.append(
+                f"ProvisioningProfile {profile.name} does not say to which Kubernetes version Operation "
+                f"{operation.name} is to {operation.act}: set its spec.kubernetesVersion, then apply a new Operation."
             )
     if broken:
         return [End(operation, _refusal("InvalidSpec", " ".join(broken)), touched=False)]

@@ -202,6 +202,8 @@ class Reconciler:
     def _end(self, world: World, end: to.End) -> None:
         """Write the Operation first: what a crash leaves of the Server is mended by Unlock, and nothing runs again."""
         operation, result, server = end.operation, end.result, world.server
+        if server is not None and end.touched:
+            result = self._witness.given_back(server, operation, result)
         if any(other.uid == operation.uid and not other.phase.is_final for other in world.operations):
             patch = status.ended(operation, result, world.now)
             self._write_operation(operation, patch)

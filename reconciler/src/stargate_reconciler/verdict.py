@@ -6,12 +6,15 @@ The shape of the events is ansible-runner's; nothing of it is imported here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .model import Outcome, Result
 from .redact import redacted
 
+REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+"""What may stand as the reason of a condition."""
 DELIBERATE = ("assert", "fail", "validate_argument_spec")
 """Actions whose failure was meant by the author of the play: trying again would say the same."""
 FACTS = ("os", "nodeName", "nodeUID", "kubeletVersion", "bootID", "podCIDR", "ipv4", "dcJobID", "message", "stage")
@@ -33,9 +36,10 @@ def facts(said: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, str]:
 
 def reported(said: Mapping[str, Any], before: Result, secrets: Sequence[str]) -> Result:
     """Return the failure that a playbook reports itself; what it leaves out is taken from the failed task `before`."""
+    reason = str(said.get("reason") or "")
     return Result(
         Outcome.FAILED,
-        reason=before.reason,
+        reason=reason if REASON.fullmatch(reason) else before.reason,
         message=redacted(str(said.get("message") or before.message), secrets),
         task=str(said.get("task") or before.task),
         retryable=bool(said.get("retryable", before.retryable)),

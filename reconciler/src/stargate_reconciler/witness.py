@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the Node of a machine whose play has succeeded, before anybody is told of the success.
+"""Looks at the Node of a machine before anybody is told of an end: is a success one, is a cordon left after a failure?
 
-What the Node has to be is `evidence.py`'s. Nothing is written here.
+What a Node has to be is `evidence.py`'s.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
 from . import evidence
 from .decision import Live
-from .errors import Forbidden
+from .errors import Forbidden, Gone, UserError
 from .kube import Kube
-from .model import Outcome, Result
+from .model import Operation, Outcome, Result, Server
+from .status import DISTURBS
 
 
 class Witness:
@@ -34,3 +37,25 @@ class Witness:
             return replace(live, result=evidence.judged(claim, self._kube.node(claim.node), live.result))
         except Forbidden as error:
             return replace(live, result=Result(Outcome.FAILED, "Forbidden", str(error), retryable=False))
+
+    def given_back(self, server: Server, operation: Operation, result: Result) -> Result:
+        """Return the last word on a failed Operation, after its cordon was taken from a Node that works.
+
+        A Node that does not work stays cordoned, and the result says so. Raises WorldError when it cannot be read now.
+        """
+        if result.outcome is Outcome.SUCCEEDED or operation.act not in DISTURBS:
+            return result
+        name = _server.node_name(server.raw)
+        try:
+            node = self._kube.node(name)
+            if node is None or evidence.cordoned_by(node) != operation.uid:
+                return result
+            if evidence.is_ready(node):
+                self._kube.uncordon(name, evidence.CORDONED_BY, operation.uid)
+                return result
+        except Gone:
+            return result
+        except (Forbidden, UserError) as error:
+            return replace(result, message=f"{result.message} {error}")
+        stays = f"Node {name} is not Ready and stays cordoned ({evidence.CORDONED_BY}: {operation.uid})."
+        return replace(result, message=f"{result.message} {stays}")

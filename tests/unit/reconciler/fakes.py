@@ -117,6 +117,12 @@ def profile(name: str = "p1", **spec: Any) -> Profile:
     return Profile.from_dict(raw_profile(name, **spec))
 
 
+def cordoned(node: Object, uid: str = "u-o1") -> Object:
+    """Return a Node that the Operation with this uid has cordoned."""
+    note = {"annotations": {"stargate.io/cordoned-by": uid}}
+    return {**node, "metadata": {**node["metadata"], **note}, "spec": {**node["spec"], "unschedulable": True}}
+
+
 def raw_node(name: str = "s1", *, uid: str = "", ready: str = "True", version: str = "v1.34.2", **meta: Any) -> Object:
     """Return a Node; its uid is "n-<name>" unless another is given."""
     condition = {"type": "Ready", "status": ready, "message": "container runtime network not ready"}
@@ -159,6 +165,7 @@ class FakeKube:
         self.refuse: Callable[[str, str], Exception | None] = lambda kind, name: None
         self.lose_answer = False
         self.nodes: dict[str, Object | None] = {}
+        self.uncordoned: list[tuple[str, str, str]] = []
         self._version = 1
         for item in items:
             self.apply(item)
@@ -213,6 +220,13 @@ class FakeKube:
         if error is not None:
             raise error
         return self.nodes.get(name, raw_node(name))
+
+    def uncordon(self, name: str, annotation: str, value: str) -> None:
+        """Note that a Node was made schedulable, as `Kube.uncordon` does it."""
+        error = self.refuse("Uncordon", name)
+        if error is not None:
+            raise error
+        self.uncordoned.append((name, annotation, value))
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
         """Return what a Secret was said to have."""

@@ -84,12 +84,18 @@ def test_what_is_missing(case: World, expected: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("case", "reason", "words"),
     [
-        (world(operation(act="dance")), "UnknownOperation", ["'dance'", "mine, reboot, repave"]),
+        (world(operation(act="dance")), "UnknownOperation", ["'dance'", "check, mine, reboot, repave, upgrade"]),
         (world(operation(act="dance"), no_server=True), "UnknownOperation", ["'dance'"]),
         (world(O1, on=server(ipv4="100.x.x.x")), "InvalidSpec", ["spec.ipv4", "100.x.x.x"]),
         (world(O1, on=server(ipv4=None)), "InvalidSpec", ["Server s1", "spec.mac"]),
         (world(O1, profiles={"p1": profile(adminUsername="; rm")}), "InvalidSpec", ["spec.adminUsername"]),
         (world(operation(provisioningProfileRef=None)), "InvalidSpec", ["o1 names no ProvisioningProfile"]),
+        (world(operation(act="check", provisioningProfileRef=None)), "InvalidSpec", ["o1 names no Provisioning"]),
+        (
+            world(operation(act="upgrade"), profiles={"p1": profile(kubernetesVersion=None, osVersion="2")}),
+            "InvalidSpec",
+            ["ProvisioningProfile p1", "spec.kubernetesVersion"],
+        ),
     ],
 )
 def test_mistakes(case: World, reason: str, words: list[str]) -> None:

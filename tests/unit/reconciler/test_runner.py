@@ -134,6 +134,8 @@ BOTH_OK = stats(ok=["s1", "s2"])
         ([told(final=True)], 137, ("succeeded", "", True)),
         ([DOWN, told(failed=True, message="Gave up.")], 137, ("failed", "TaskFailed", True)),
         ([told(failed=True, message="No.", retryable=False), BOTH_OK], 0, ("failed", "TaskFailed", False)),
+        ([DOWN, told(failed=True, reason="BootTimeout")], 2, ("failed", "BootTimeout", True)),
+        ([DOWN, told(failed=True, reason="{{ odd }}")], 2, ("failed", "TaskFailed", True)),
         (
             [failed({"failure": {"code": "NoQuota", "retryable": False}}), told(failed=True)],
             2,

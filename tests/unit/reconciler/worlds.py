@@ -30,7 +30,7 @@ from stargate_reconciler.plan import (
 )
 
 POLICY = Policy(
-    playbooks={"repave": "/p/repave.yml", "reboot": "/p/reboot.yml", "mine": "/p/mine.yml"},
+    playbooks={act: f"/p/{act}.yml" for act in ("check", "mine", "reboot", "repave", "upgrade")},
     datacenters={"dc-east": {"url": "http://127.0.0.1:8081"}},
 )
 WORKED = Result(Outcome.SUCCEEDED)

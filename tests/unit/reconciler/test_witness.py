@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose cordon is taken away after a failure, when, and what is said when it is not.
+
+What a Node has to be after a success is test_evidence.py's; that nothing is written before, test_reconcile.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.unit.reconciler.bench import BROKE, Bench
+from tests.unit.reconciler.fakes import FakeKube, cordoned, operation, raw_node, raw_operation, server
+
+from stargate_reconciler.errors import Forbidden, Gone, UserError
+from stargate_reconciler.evidence import CORDONED_BY
+from stargate_reconciler.model import Object, Outcome, Result
+from stargate_reconciler.witness import Witness
+
+FAILED = Result(Outcome.FAILED, "Cancelled", "Cancelled.", retryable=False)
+NOT_READY = raw_node(ready="False")
+
+
+def told(kube: FakeKube, act: str = "repave", result: Result = FAILED) -> str:
+    """Return the last word on an Operation of this kind."""
+    return Witness(kube, {}).given_back(server(), operation(act=act), result).message  # type: ignore[arg-type]  # a fake
+
+
+@pytest.mark.parametrize(
+    ("node", "act", "given", "words"),
+    [
+        (cordoned(raw_node()), "repave", True, "Cancelled."),
+        (cordoned(raw_node()), "decommission", True, "Cancelled."),
+        (cordoned(raw_node()), "mine", False, "Cancelled."),
+        (cordoned(raw_node(), "u-o2"), "repave", False, "Cancelled."),
+        (raw_node(), "repave", False, "Cancelled."),
+        (raw_node(annotations={CORDONED_BY: "u-o1"}), "repave", False, "Cancelled."),
+        (None, "repave", False, "Cancelled."),
+        (cordoned(NOT_READY), "repave", False, "stays cordoned (stargate.io/cordoned-by: u-o1)"),
+    ],
+)
+def test_after_a_failure(node: Object | None, act: str, given: bool, words: str) -> None:
+    """Only a cordon of this very Operation is taken away, from a Node that works; one that stays is said."""
+    kube = FakeKube()
+    kube.nodes["s1"] = node
+    assert words in told(kube, act)
+    assert kube.uncordoned == ([("s1", CORDONED_BY, "u-o1")] if given else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        ("Node", Forbidden("No right."), "Cancelled. No right."),
+        ("Uncordon", UserError("Somebody else was faster."), "Cancelled. Somebody else was faster."),
+        ("Uncordon", Gone("404"), "Cancelled."),
+    ],
+)
+def test_a_node_that_cannot_be_given_back(kind: str, error: Exception, words: str) -> None:
+    """What stands in the way of giving a Node back is said with the failure."""
+    kube = FakeKube()
+    kube.nodes["s1"] = cordoned(raw_node())
+    kube.refuse = lambda what, _: error if what == kind else None
+    assert told(kube) == words
+
+
+def test_a_success_is_not_looked_at() -> None:
+    """After a success the play has given the Node back."""
+    kube = FakeKube()
+    kube.nodes["s1"] = cordoned(raw_node())
+    assert told(kube, result=Result(Outcome.SUCCEEDED, message="Done.")) == "Done."
+    assert kube.uncordoned == []
+
+
+def test_the_end_gives_the_node_back(bench: Callable[..., Bench]) -> None:
+    """An attempt that is followed by another one keeps its cordon; the end takes it away."""
+    b = bench(raw_operation(retryLimit=1), retry_base=0.0)
+    b.kube.nodes["s1"] = cordoned(raw_node())
+    b.launch().end(BROKE)
+    b.look()
+    assert b.kube.uncordoned == []
+    b.launch().end(BROKE)
+    b.look()
+    assert (b.operation()["phase"], len(b.kube.uncordoned)) == ("Failed", 1)
