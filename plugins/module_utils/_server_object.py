@@ -71,10 +71,10 @@ def merged(found: Object | None, change: Change) -> dict[str, Any]:
     """Return the object's spec and site after a change, as a diff shows it; {} for none."""
     if change.verb == "delete" or (found is None and not change.verb):
         return {}
-    before = {"spec": dict((found or {}).get("spec") or {}), "site": owner(found or {})}
+    spec: dict[str, Any] = dict((found or {}).get("spec") or {})
     if change.verb == "create":
         return {"spec": dict(change.body["spec"]), "site": owner(change.body)}
-    return {**before, "spec": {**before["spec"], **change.body.get("spec", {})}}
+    return {"spec": {**spec, **change.body.get("spec", {})}, "site": owner(found or {})}
 
 
 def told(found: Object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ description:
   - Makes no machine. It checks what is asked for, says what the machines are to be, and keeps the site's files, such
     as the SSH configuration through which everything is reached.
   - Used by the playbook C(prep-dc-inventory.yml), whose variables are the suboptions of O(inputs).
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The Stargate authors (@stargate)
 extends_documentation_fragment:

@@ -15,7 +15,7 @@ description:
   - Tries all hosts at once with the C(ssh) program, through jump hosts and with host keys checked as O(ssh_config)
     has it, and shows while it waits whom it waits for.
   - A wrong host key, a machine that has stopped, and a login that stays denied end the wait at once.
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The Stargate authors (@stargate)
 extends_documentation_fragment:
