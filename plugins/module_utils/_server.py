@@ -193,7 +193,8 @@ def _connection(server: Object, profile: Object | None, ssh: Object) -> dict[str
     """Return Ansible's own variables of the connection; a Server with a bad value is never contacted."""
     config = text_at(ssh, "config")
     if config:
-        return {"ansible_host": hostname(server), "ansible_ssh_common_args": f"-F {shlex.quote(config)}"}
+        arguments = f"-F {shlex.quote(config)}"
+        return {"ansible_host": hostname(server), "ansible_ssh_common_args": arguments, "stargate_ssh_config": config}
     dialled, router = address(server), _at(server, "spec", "routerIP")
     user = text_at(ssh, "user") or text_at(profile or {}, "spec", "adminUsername") or DEFAULT_USER
     ports = _is_unset_or_port(server, "sshPort") and _is_unset_or_port(server, "routerPort")

@@ -257,6 +257,7 @@ def test_an_ssh_configuration_says_everything() -> None:
         "ansible_host": "server-001.dc-west",
         "ansible_ssh_common_args": "-F '/run/a b/ssh'",
     }
+    assert variables["stargate_ssh_config"] == "/run/a b/ssh"
     assert _server.hostvars(server(), ssh={"private_key_file": "/k"})["ansible_ssh_private_key_file"] == "/k"
 
 
