@@ -24,9 +24,9 @@ from ansible_collections.stargate.core.plugins.module_utils._lease import digest
 from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, make_directory, write
 from ansible_collections.stargate.core.plugins.module_utils._program import found, run
 
-# A later part replaces what an earlier one said; our users come before, and do not end, those of others.
-_REPLACE = "dict(recurse_dict,replace)+list(replace)+str(replace)"
-_PREPEND = "dict(recurse_dict,replace)+list(prepend)+str(replace)"
+# How cloud-init merges what it reads later into what it has: ours replaces; our user comes before those of others.
+_REPLACE = "dict(replace)+list()+str()"
+_PREPEND = "dict(no_replace,recurse_list)+list(prepend)+str()"
 
 
 def files(definition: Definition, *, instance_id: str, host_key_private: str, host_key_public: str) -> dict[str, str]:
