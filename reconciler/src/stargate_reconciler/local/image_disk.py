@@ -22,7 +22,7 @@ def make(root: Path, directory: Path, *, log: Path, progress: Progress) -> None:
     with progress.step("writing the file system into a disk"):
         with raw.open("wb") as file:
             file.truncate(_bytes(image_recipe.DISK_SIZE))
-        options = ["-q", "-F", "-L", "root", "-J", "size=16", "-E", "lazy_itable_init=0,nodiscard", "-d", str(root)]
+        options = ["-q", "-F", "-L", "root", "-E", "lazy_itable_init=0,nodiscard", "-d", str(root)]
         commands.run(["nice", "mkfs.ext4", *options, raw], log=log)
         commands.run(["nice", "qemu-img", "convert", "-O", "qcow2", raw, directory / "disk.qcow2"], log=log)
         raw.unlink()

@@ -17,7 +17,7 @@ NAME = "debian-12"
 PAUSE_TAG = "localhost/stargate/pause:1"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0"
 DISK_SIZE = "10G"  # of the file system; its file holds what is used
-LAYOUT = 1  # raised when image_root.py or image_disk.py makes something else of the same recipe
+LAYOUT = 2  # raised when image_root.py or image_disk.py makes something else of the same recipe
 
 _SYSTEM = """
 systemd-sysv dbus libpam-systemd udev systemd-resolved kmod procps busybox-static less
