@@ -215,7 +215,7 @@ failure:
   contains:
     code:
       description:
-        - One of C(ApiForbidden), C(ApiUnreachable), C(CaMismatch), C(CommandFailed), C(CommandTimeout),
+        - One of C(ApiForbidden), C(ApiUnreachable), C(Busy), C(CaMismatch), C(CommandFailed), C(CommandTimeout),
           C(EndpointMismatch), C(Invalid), C(JoinFailed), C(JoinTimeout), C(KubeadmMissing), C(KubeletUnhealthy),
           C(NodeNameTaken), C(PreflightFailed), C(ResetFailed), C(TokenExpired), C(UnsupportedVersion),
           C(VersionSkew).
@@ -228,3 +228,30 @@ failure:
       description: Whether the same task may succeed later without anybody's doing.
       type: bool
 """
+
+import signal
+import sys
+from contextlib import nullcontext
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
+from ansible_collections.stargate.core.plugins.module_utils._kubeadm_join import SPEC, perform
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host
+
+
+def main() -> None:
+    """Read the options, do the work, say how it went."""
+    module = AnsibleModule(**SPEC)
+    signal.signal(signal.SIGTERM, lambda *_args: sys.exit(143))  # the token's file is removed on the way out
+    host = Host()
+    try:
+        with nullcontext() if module.check_mode else host.alone(module.params["timeout"]):
+            result = perform(module.params, host, check_mode=module.check_mode)
+    except StargateError as error:
+        module.fail_json(msg=error.message, failure=error.failure())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -245,9 +245,10 @@ failure:
   contains:
     code:
       description:
-        - One of C(ChecksumMismatch), C(CniPluginsMissing), C(CommandFailed), C(CommandTimeout), C(ContainerdMissing),
-          C(DiskFull), C(Invalid), C(KernelModuleMissing), C(MirrorUnavailable), C(PackageInstallFailed),
-          C(PackageLocked), C(SourceConflict), C(UnsupportedSystem), C(UpgradeFailed), C(VersionNotFound).
+        - One of C(Busy), C(ChecksumMismatch), C(CniPluginsMissing), C(CommandFailed), C(CommandTimeout),
+          C(ContainerdMissing), C(DiskFull), C(Invalid), C(KernelModuleMissing), C(MirrorUnavailable),
+          C(PackageInstallFailed), C(PackageLocked), C(SignatureInvalid), C(SourceConflict), C(UnsupportedSystem),
+          C(UpgradeFailed), C(VersionNotFound).
       type: str
       sample: VersionNotFound
     details:
@@ -257,6 +258,8 @@ failure:
       description: Whether the same task may succeed later without anybody's doing.
       type: bool
 """
+
+from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -268,8 +271,10 @@ from ansible_collections.stargate.core.plugins.module_utils._worker_host import 
 def main() -> None:
     """Read the options, do the work, say how it went."""
     module = AnsibleModule(**SPEC)
+    host = Host()
     try:
-        result = perform(module.params, Host(), check_mode=module.check_mode)
+        with nullcontext() if module.check_mode else host.alone(module.params["timeout"]):
+            result = perform(module.params, host, check_mode=module.check_mode)
     except StargateError as error:
         module.fail_json(msg=error.message, failure=error.failure())
     for warning in result.pop("warnings"):
