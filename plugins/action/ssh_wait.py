@@ -17,15 +17,10 @@ from ansible.utils.display import Display
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError
 from ansible_collections.stargate.core.plugins.module_utils._ssh_wait import Host, Patience, await_all
 
-HOST = {
-    "name": {"type": "str", "required": True},
-    "pid": {"type": "int", "default": 0},
-    "console": {"type": "str", "default": ""},
-}
 SPEC: dict[str, Any] = {
     "argument_spec": {
         "ssh_config": {"type": "path", "required": True},
-        "hosts": {"type": "list", "elements": "dict", "required": True, "options": HOST},
+        "hosts": {"type": "list", "elements": "dict", "required": True},
         "timeout": {"type": "float", "default": 600.0},
         "interval": {"type": "float", "default": 15.0},
     }
@@ -47,7 +42,8 @@ class ActionModule(ActionBase):
             _checked, params = self.validate_argument_spec(**SPEC)
         except AnsibleActionFail as error:
             return {**result, **_failed(Invalid(f"Failed to read the task's options: {error.message}."))}
-        hosts = [Host(host["name"], host["pid"], host["console"]) for host in params["hosts"]]
+        # What the modules tell of machines has more in it than is needed here.
+        hosts = [Host(str(h.get("name")), int(h.get("pid") or 0), str(h.get("console") or "")) for h in params["hosts"]]
         patience = Patience(timeout=params["timeout"], every=params["interval"])
         try:
             seconds = await_all(params["ssh_config"], hosts, patience, say=_say)

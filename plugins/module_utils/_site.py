@@ -107,9 +107,9 @@ def planned(inputs: Mapping[str, Any], facts: Facts) -> Site:
         image_checksum="" if nspawn else wanted["qemu_image_checksum"],
         kernel="" if nspawn else wanted["qemu_image_kernel"],
         initrd="" if nspawn else wanted["qemu_image_initrd"],
-        cpus=wanted["qemu_cpus"],
-        memory=wanted["qemu_memory"],
-        disk=wanted["qemu_disk"],
+        cpus=0 if nspawn else wanted["qemu_cpus"],
+        memory=0 if nspawn else wanted["qemu_memory"],
+        disk=0 if nspawn else wanted["qemu_disk"],
     )
 
 

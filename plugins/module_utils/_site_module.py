@@ -115,9 +115,15 @@ class Task:
         whole = workers <= {name for name, _, _ in machines}
         listed = [{"name": n, "role": r, "provider": p} for n, r, p in machines if whole or r == "worker"]
         paths = files.leftovers(directory) if whole else []
-        site = {"name": router, "namespace": namespace, "whole": whole, "machines_dir": str(self.places.machines_dir)}
-        kubeconfig = self._kubeconfig()
-        return {"changed": False, "site": {**site, "kubeconfig": kubeconfig}, "machines": listed, "paths": paths}
+        site = {
+            "name": router,
+            "namespace": namespace,
+            "whole": whole,
+            "definition": files.record(directory).get("definition") or self.inputs["definition"],
+            "machines_dir": str(self.places.machines_dir),
+            "kubeconfig": self._kubeconfig(),
+        }
+        return {"changed": False, "site": site, "machines": listed, "paths": paths}
 
     def remove(self) -> dict[str, Any]:
         """Remove the site's files; its machines have to be gone."""
@@ -165,6 +171,6 @@ class Task:
         paths = plan["paths"]
         before = files.record(Path(paths["directory"])).get("outputs", [])
         outputs = sorted({*before, paths["json"], paths["env"]})
-        known = {key: plan[key] for key in ("name", "namespace", "provider", "router", "workers")}
+        known = {key: plan[key] for key in ("name", "namespace", "provider", "definition", "router", "workers")}
         keys = {"ssh_private_key": paths["private_key"], "ssh_public_key": paths["public_key"]}
         return {**known, **keys, "outputs": outputs}

@@ -39,7 +39,7 @@ options:
     required: true
   hosts:
     description:
-      - The hosts.
+      - The hosts. What a module returned of a machine will do; keys that are not listed here are ignored.
     type: list
     elements: dict
     required: true
