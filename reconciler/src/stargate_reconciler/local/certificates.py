@@ -83,14 +83,19 @@ class Authority:
         _write_pair(self.directory / name, key, certificate)
 
 
-def make_all(directory: Path) -> None:
-    """Make in `directory` (0700) every key and certificate of a control plane that is not there yet."""
+def make_all(directory: Path, *, names: Sequence[str] = ()) -> None:
+    """Make in `directory` (0700) every key and certificate of a control plane that is not there yet.
+
+    The API server's is made anew when it lacks one of `names`, which come to its usual ones.
+    """
     if (directory / "complete").exists():
+        if missing := set(names) - served(directory / "apiserver.crt"):
+            _serve(directory, [*served(directory / "apiserver.crt"), *sorted(missing)])
         return
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     (directory / "etcd").mkdir(exist_ok=True, mode=0o700)
     cluster = Authority.load_or_make(directory, "ca")
-    cluster.sign("apiserver", "kube-apiserver", names=SERVING_NAMES, server=True)
+    _serve(directory, [*SERVING_NAMES, *names])
     cluster.sign("apiserver-kubelet-client", "kube-apiserver-kubelet-client", groups=["system:masters"])
     cluster.sign("admin", "kubernetes-admin", groups=["system:masters"])
     for name in ("kube-controller-manager", "kube-scheduler"):
@@ -106,6 +111,19 @@ def make_all(directory: Path) -> None:
     text = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     _write(directory / "sa.pub", text)
     _write(directory / "complete", b"")
+
+
+def served(certificate: Path) -> set[str]:
+    """Return the names and addresses for which a server's certificate is good."""
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in names}
+
+
+def _serve(directory: Path, names: Sequence[str]) -> None:
+    """Write the API server's certificate for these names."""
+    authority = Authority.load_or_make(directory, "ca")
+    authority.sign("apiserver", "kube-apiserver", names=list(dict.fromkeys(names)), server=True)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import json
 import math
 import os
@@ -15,15 +16,16 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stargate_reconciler.errors import ReconcilerError, UserError
 from stargate_reconciler.local.binaries import directory_of, obtain, obtain_stamped
 from stargate_reconciler.local.control_plane import ControlPlane
+from stargate_reconciler.local.flags import Joinable
 from stargate_reconciler.local.locks import locked
 from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.processes import wait_until_gone
@@ -63,6 +65,7 @@ class Call:
     progress: Progress
     port: int | None = None
     controllers: bool = False
+    joinable: Joinable | None = None
     version: str | None = None
     keep: bool = False
     output: str = ""
@@ -75,7 +78,8 @@ class Call:
 
     def obtain(self) -> dict[str, Path]:
         """Return the programs, fetched or built when they are not here."""
-        wanted = (*self.programs, *(p for p in WITH_CONTROLLERS if self.controllers and p not in self.programs))
+        more = WITH_CONTROLLERS if self.controllers or self.joinable else ()
+        wanted = tuple(dict.fromkeys((*self.programs, *more)))
         return obtain(Request(wanted, self.places, self.version, self.progress))
 
     @contextlib.contextmanager
@@ -97,16 +101,18 @@ def up(call: Call) -> int:
     before = plane.status()
     if before.state != "stopped" and call.version not in (None, before.version):
         raise UserError(f"Failed to start Kubernetes {call.version}: {before.version} runs. Stop it first (down).")
-    if before.state != "running" or call.controllers or call.port:
+    if before.state != "running" or call.controllers or call.joinable or call.port:
         programs = call.obtain()
         with call.lock(), call.progress.step("starting etcd and kube-apiserver"):
             started = time.monotonic()
-            changed = plane.start(programs, port=call.port, controllers=call.controllers)
+            changed = plane.start(programs, port=call.port, controllers=call.controllers, joinable=call.joinable)
     else:
         changed = False
     status = plane.status()
     done = f"ready in {time.monotonic() - started:.1f} s" if changed else "runs already"
     call.progress.note(f"{done}: Kubernetes {status.version} on {status.url}")
+    if status.endpoint:
+        call.progress.note(f"machines join it at {status.endpoint}")
     call.progress.note(f"export KUBECONFIG={plane.kubeconfig}")
     print(plane.kubeconfig)
     return 0
@@ -133,7 +139,12 @@ def status(call: Call) -> int:
         print(f"{found.state}{f': {found.message}' if found.message else ''}")
         for name, pid in found.processes.items():
             print(f"  {name:24}{f'pid {pid}' if pid else 'does not run'}")
-        rows = {"address": found.url, "version": found.version, "kubeconfig": found.kubeconfig}
+        rows = {
+            "address": found.url,
+            "joinable at": found.endpoint,
+            "version": found.version,
+            "kubeconfig": found.kubeconfig,
+        }
         print("".join(f"  {name:24}{value}\n" for name, value in rows.items() if value), end="")
     return 0 if found.state == "running" else NOT_RUNNING
 
@@ -147,7 +158,7 @@ def run(call: Call) -> int:
     programs = call.obtain()
     try:
         with call.lock(), call.progress.step("starting etcd and kube-apiserver"):
-            plane.start(programs, port=call.port, controllers=call.controllers)
+            plane.start(programs, port=call.port, controllers=call.controllers, joinable=call.joinable)
         call.progress.note(f"ready on {plane.status().url}; Ctrl-C stops it")
         print(plane.kubeconfig, flush=True)
         settings = plane.settings
@@ -205,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--state-dir", type=Path, metavar="DIR", help="where it keeps its files [STARGATE_STATE_DIR]")
         if command in (up, run):
             one.add_argument("--port", type=_port, help="port of the API on 127.0.0.1 (default: a free one)")
+            _add_joinable(one)
         if command in (up, run, binaries):
             text = "also kube-controller-manager and kube-scheduler"
             one.add_argument("--with-controllers", action="store_true", help=text)
@@ -219,6 +231,43 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--stamp", type=_version, metavar="VERSION", help=text)
             one.add_argument("program", nargs="*", help=f"one of {', '.join(EVERYTHING)}; all (default: what up needs)")
     return top
+
+
+def _add_joinable(parser: argparse.ArgumentParser) -> None:
+    text = "machines can become its Nodes with kubeadm join; brings the controllers along"
+    parser.add_argument("--joinable", action="store_true", help=text)
+    text = f"address under which machines reach it (default: {Joinable.advertise}, this machine's loopback for QEMU)"
+    parser.add_argument("--advertise", type=_outside, metavar="ADDRESS", help=text)
+    text = f"address on which it listens (default: {Joinable.bind})"
+    parser.add_argument("--bind", type=_address, metavar="ADDRESS", help=text)
+    text = "another name or address for its certificate; may be given several times"
+    parser.add_argument("--san", action="append", metavar="NAME", help=text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no IPv4 address") from error
+
+
+def _outside(text: str) -> str:
+    address = ipaddress.IPv4Address(_address(text))
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        raise argparse.ArgumentTypeError(
+            f"machines cannot reach {text}: use an address of this machine on their network"
+        )
+    return text
+
+
+def _joinable(top: argparse.ArgumentParser, given: Mapping[str, Any]) -> Joinable | None:
+    values = {name: given.get(name) for name in ("advertise", "bind", "san")}
+    if not given.get("joinable"):
+        if wrong := [name for name, value in values.items() if value]:
+            top.error(f"--{wrong[0]} says how machines join: use it with --joinable")
+        return None
+    advertise, bind = values["advertise"] or Joinable.advertise, values["bind"] or Joinable.bind
+    return Joinable(advertise, bind, tuple(values["san"] or ()))
 
 
 def _port(text: str) -> int:
@@ -252,6 +301,7 @@ def read(argv: Sequence[str]) -> tuple[Callable[[Call], int], Call]:
         progress=Progress(sys.stderr, prefix=PROGRAM),
         port=given.get("port"),
         controllers=given.get("with_controllers", False),
+        joinable=_joinable(top, given),
         version=given.get("kube_version"),
         keep=given.get("keep", False),
         output=given.get("output", ""),

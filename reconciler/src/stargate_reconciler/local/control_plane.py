@@ -8,11 +8,9 @@ once: the callers hold the lock of the state directory.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from stargate_reconciler.errors import UserError, WorldError
-from stargate_reconciler.local import certificates, kubeconfig
-from stargate_reconciler.local.flags import CONTROLLERS, Settings, command
+from stargate_reconciler.local import certificates, joining, kubeconfig
+from stargate_reconciler.local.api import Api
+from stargate_reconciler.local.flags import CONTROLLERS, Joinable, Settings, command
 from stargate_reconciler.local.ports import ADDRESS, free_ports, is_free
 from stargate_reconciler.local.processes import Process
 
@@ -47,6 +46,7 @@ class Status:
     url: str = ""
     version: str = ""
     controllers: bool = False
+    endpoint: str = ""  # where machines reach it to join, "" when they cannot
     processes: dict[str, int | None] = field(default_factory=dict)
     message: str = ""
 
@@ -92,44 +92,56 @@ class ControlPlane:
             url=settings.url,
             version=settings.version,
             controllers=settings.controllers,
+            endpoint=settings.endpoint,
             processes=pids,
             message=problem,
         )
 
-    def start(self, programs: Mapping[str, Path], *, port: int | None = None, controllers: bool = False) -> bool:
+    def start(
+        self,
+        programs: Mapping[str, Path],
+        *,
+        port: int | None = None,
+        controllers: bool = False,
+        joinable: Joinable | None = None,
+    ) -> bool:
         """Start what does not run yet and wait until the API is ready; returns whether anything had to be done.
 
-        Raises UserError when it runs already with another port or a given port is taken, WorldError when a process
-        dies or is not ready in time; what this call has started is stopped again then.
+        With `joinable` machines can become its Nodes, which takes the controllers too. Raises UserError when it runs
+        already with another port or address or a given port is taken, WorldError when a process dies or is not ready
+        in time; what this call has started is stopped again then.
         """
         before = self.status()
         settings = self.settings if any(before.processes.values()) else None
+        joinable = joinable or (self.settings.joinable if self.settings else None)  # machines count on it
+        controllers = controllers or joinable is not None
         if settings is not None:
-            _refuse_change(settings, port)
+            _refuse_change(settings, port, joinable)
             controllers = controllers or settings.controllers
-            if before.state == "running" and controllers == settings.controllers:
+            if before.state == "running" and (controllers, joinable) == (settings.controllers, settings.joinable):
                 return False
             programs = dict(programs) | {name: Path(path) for name, path in settings.programs.items()}
         for attempt in range(1, _ATTEMPTS + 1):
-            wanted = settings or self._new_settings(programs, port)
+            wanted = settings or self._new_settings(programs, port, joinable)
             paths = {name: str(path) for name, path in programs.items()}
             try:
-                self._launch(replace(wanted, controllers=controllers, programs=paths))
+                self._launch(replace(wanted, controllers=controllers, programs=paths, joinable=joinable))
                 return True
             except PortTaken:
                 if settings or port or attempt == _ATTEMPTS:
                     raise
         return True
 
-    def _new_settings(self, programs: Mapping[str, Path], port: int | None) -> Settings:
-        if port and not is_free(port):
+    def _new_settings(self, programs: Mapping[str, Path], port: int | None, joinable: Joinable | None) -> Settings:
+        bind = joinable.bind if joinable else ADDRESS
+        if port and not is_free(port, bind):
             raise UserError(
-                f"Failed to start the control plane: port {port} of {ADDRESS} is taken. "
+                f"Failed to start the control plane: port {port} of {bind} is taken. "
                 "Choose another --port, or leave it out to get a free one."
             )
         last = self.settings  # stopped, data kept: clients expect the same port
         own, etcd, peer = free_ports(3)
-        if last is not None and is_free(last.port):
+        if last is not None and is_free(last.port, bind):
             own = last.port
         return Settings(port or own, etcd, peer, version=version_of(programs["kube-apiserver"]))
 
@@ -138,7 +150,7 @@ class ControlPlane:
         before = {name for name in settings.names if self.process(name).pid}
         with self._undone_on_failure(settings, before, is_new):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            certificates.make_all(self.directory / "pki")
+            certificates.make_all(self.directory / "pki", names=settings.joinable.names if settings.joinable else ())
             self._write_kubeconfigs(settings)
             settings.save(self._settings_file)
             for name in settings.names:
@@ -147,18 +159,27 @@ class ControlPlane:
                     self.start_process(name)
                 if name == "kube-apiserver":
                     self.wait_ready()
+                    self._make_joinable(settings)
             if settings.controllers:
                 self._wait("/api/v1/namespaces/default/serviceaccounts/default", of=settings.names)
 
     def _restart_if_changed(self, name: str, settings: Settings) -> None:
-        """Controllers that are added later want an API server with other admission plugins."""
-        running = self.process(name)
-        pid = running.pid
-        if name != "kube-apiserver" or pid is None:
+        """Stop a process that runs with other flags than the settings ask for: who joins later finds it changed."""
+        pid = self.process(name).pid
+        if pid is None or name == "etcd":
             return
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        if ("--disable-admission-plugins=ServiceAccount" in words) == settings.controllers:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        wanted = command(name, settings, self.directory)
+        if words[-len(wanted) + 1 :] != wanted[1:]:
             self.stop_process(name)
+
+    def _make_joinable(self, settings: Settings) -> None:
+        if settings.joinable is None:
+            return
+        self._wait("/api/v1/namespaces/kube-public", of=_API)
+        authority = (self.directory / "pki" / "ca.crt").read_text(encoding="ascii")
+        for manifest in joining.manifests(settings, authority):
+            self._api(settings).apply(manifest)
 
     @contextlib.contextmanager
     def _undone_on_failure(self, settings: Settings, before: set[str], is_new: bool) -> Iterator[None]:
@@ -210,22 +231,13 @@ class ControlPlane:
         status, text = self._get("/readyz")
         return "" if status == 200 else f"{settings.url}/readyz says: {text[:256]}"
 
+    def _api(self, settings: Settings) -> Api:
+        return Api(settings.address, settings.port, self.directory / "pki")
+
     def _get(self, path: str) -> tuple[int, str]:
         """Return status and text of a request as admin; 0 and the reason when there is no answer."""
         settings = self.settings
-        if settings is None:
-            return 0, "there is no control plane"
-        pki = self.directory / "pki"
-        try:
-            context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-            context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-            connection = http.client.HTTPSConnection(ADDRESS, settings.port, context=context, timeout=5)
-            with contextlib.closing(connection):
-                connection.request("GET", path)
-                response = connection.getresponse()
-                return response.status, response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            return 0, str(error)
+        return (0, "there is no control plane") if settings is None else self._api(settings).get(path)
 
     def stop_process(self, name: str) -> bool:
         """Stop one process; returns whether it was running."""
@@ -253,10 +265,15 @@ def version_of(program: Path | str) -> str:
     return match[1]
 
 
-def _refuse_change(settings: Settings, port: int | None) -> None:
+def _refuse_change(settings: Settings, port: int | None, joinable: Joinable | None) -> None:
     if port and port != settings.port:
         raise UserError(
             f"Failed to start the control plane on port {port}: it runs on port {settings.port}. Stop it first (down)."
+        )
+    if joinable and settings.joinable not in (None, joinable):
+        raise UserError(
+            f"Failed to start the control plane for machines that reach it at {joinable.advertise}: "
+            f"it runs for others, at {settings.endpoint}. Stop it first (down)."
         )
 
 

@@ -16,8 +16,28 @@ from pathlib import Path
 from stargate_reconciler.local.ports import ADDRESS
 
 SERVICE_RANGE = "10.96.0.0/12"
+CLUSTER = "stargate"
+ANY = "0.0.0.0"  # noqa: S104 - only where somebody asks for it
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 _INSECURE_PORTS_UNTIL = (1, 24)  # --insecure-port and --port are gone from this version on
+
+
+@dataclass(frozen=True)
+class Joinable:
+    """How machines reach the API server: `advertise` is its address for them, `bind` where it listens.
+
+    The default is what QEMU's user network and slirp4netns make of this machine's loopback.
+    """
+
+    advertise: str = "10.0.2.2"
+    bind: str = ADDRESS
+    sans: tuple[str, ...] = ()  # further names in its certificate
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name and address under which it is known beside the usual ones."""
+        bind = () if self.bind == ANY else (self.bind,)
+        return tuple(dict.fromkeys((self.advertise, *bind, Joinable.advertise, *self.sans)))
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,7 @@ class Settings:
     version: str  # of kube-apiserver, "1.20.2"
     controllers: bool = False
     programs: Mapping[str, str] = field(default_factory=dict)
+    joinable: Joinable | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,8 +59,18 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """Where the API is served."""
-        return f"https://{ADDRESS}:{self.port}"
+        """Where the API is served for this machine."""
+        return f"https://{self.address}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The address at which this machine reaches the API server."""
+        return ADDRESS if self.joinable is None or self.joinable.bind == ANY else self.joinable.bind
+
+    @property
+    def endpoint(self) -> str:
+        """The address and port at which machines reach the API server; "" when none can join."""
+        return f"{self.joinable.advertise}:{self.port}" if self.joinable else ""
 
     def save(self, path: Path) -> None:
         """Write the settings to a file, atomically."""
@@ -51,8 +82,11 @@ class Settings:
     def load(cls, path: Path) -> Settings | None:
         """Return the settings in a file; None when it is missing or broken."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if (joinable := values.get("joinable")) is not None:
+                values["joinable"] = Joinable(**joinable | {"sans": tuple(joinable["sans"])})
+            return cls(**values)
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
             return None
 
 
@@ -137,6 +171,9 @@ def _apiserver(settings: Settings, directory: Path) -> dict[str, object]:
         flags["disable-admission-plugins"] = "ServiceAccount"
     if has_insecure_ports(settings.version):
         flags["insecure-port"] = 0
+    if settings.joinable is not None:
+        flags |= {"bind-address": settings.joinable.bind, "advertise-address": settings.joinable.advertise}
+        del flags["endpoint-reconciler-type"]
     return flags
 
 
@@ -152,7 +189,7 @@ def _controller_manager(settings: Settings, directory: Path) -> dict[str, object
         "controllers": "*,bootstrapsigner,tokencleaner",
         "allocate-node-cidrs": "false",  # or its node controller waits ten seconds
         "service-cluster-ip-range": SERVICE_RANGE,
-        "cluster-name": "stargate",
+        "cluster-name": CLUSTER,
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP ports on loopback: free ones, and whether a wanted one is.
+"""TCP ports, on loopback unless said otherwise: free ones, and whether a wanted one is.
 
 A port that is free now may be taken a moment later; who listens must still be ready for a refusal.
 """
@@ -21,12 +21,12 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on a port of loopback now."""
+def is_free(port: int, address: str = ADDRESS) -> bool:
+    """Return whether a server could listen on a port of an address, of loopback without, now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: connections that end do not count
         try:
-            probe.bind((ADDRESS, port))
+            probe.bind((address, port))
         except OSError:
             return False
         return True
