@@ -76,6 +76,11 @@ class Call:
         """Return the control plane of the state directory."""
         return ControlPlane(self.places.state / "control-plane", bound=bound)
 
+    def as_before(self) -> Call:
+        """Return this call for a control plane that machines may join if its kept one was such: they come back."""
+        settings = self.plane().settings
+        return self if self.joinable or settings is None else replace(self, joinable=settings.joinable)
+
     def obtain(self) -> dict[str, Path]:
         """Return the programs, fetched or built when they are not here."""
         more = WITH_CONTROLLERS if self.controllers or self.joinable else ()
@@ -96,12 +101,14 @@ class Call:
 
 def up(call: Call) -> int:
     """Start in the background, or mend; the kubeconfig's path is the last line."""
-    plane = call.plane()
+    plane, call = call.plane(), call.as_before()
     started = time.monotonic()
     before = plane.status()
     if before.state != "stopped" and call.version not in (None, before.version):
         raise UserError(f"Failed to start Kubernetes {call.version}: {before.version} runs. Stop it first (down).")
-    if before.state != "running" or call.controllers or call.joinable or call.port:
+    kept = plane.settings
+    is_other = kept is None or kept.joinable != call.joinable
+    if before.state != "running" or call.controllers or call.port or is_other:
         programs = call.obtain()
         with call.lock(), call.progress.step("starting etcd and kube-apiserver"):
             started = time.monotonic()
@@ -154,7 +161,7 @@ def run(call: Call) -> int:
     plane = call.plane(bound=True)
     if plane.status().state != "stopped":
         raise UserError(f"Failed to run: a control plane runs in {call.places.state} already. Stop it first (down).")
-    call = replace(call, keep=call.keep or plane.directory.exists())
+    call = replace(call.as_before(), keep=call.keep or plane.directory.exists())
     programs = call.obtain()
     try:
         with call.lock(), call.progress.step("starting etcd and kube-apiserver"):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from stargate_reconciler.errors import UserError
 from stargate_reconciler.local.ports import ADDRESS
 
 SERVICE_RANGE = "10.96.0.0/12"
@@ -92,6 +93,8 @@ class Settings:
 
 def command(name: str, settings: Settings, directory: Path) -> list[str]:
     """Return the command line of one process whose files are below `directory`."""
+    if name not in settings.programs:
+        raise UserError(f"Failed to start {name}: where its program is was not said.")
     flags = {
         "etcd": _etcd,
         "kube-apiserver": _apiserver,
