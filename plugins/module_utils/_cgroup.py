@@ -70,8 +70,8 @@ def make(trees: Iterable[Hierarchy], label: str, *, memory: int, cpus: int) -> t
     outside, inside = [], []
     for tree in trees:
         group = tree.mount / PARENT / label
+        _mkdir(group)
         for path in (group.parent, group):
-            path.mkdir(exist_ok=True)
             _prepare(path, tree)
         _limit(group, memory=memory, cpus=cpus)
         for name in ("loop", "machine") if tree.is_systemds else ():
@@ -97,6 +97,13 @@ def empty(trees: Iterable[Hierarchy], label: str, *, patience: float = 10.0) -> 
     for tree in trees:
         with suppress(OSError):  # other machines are in it, or it never was
             (tree.mount / PARENT).rmdir()
+
+
+def _mkdir(group: Path) -> None:
+    """Make a group in the common parent, which the end of the last machine takes away at any moment."""
+    while not group.is_dir():
+        with suppress(FileNotFoundError):
+            group.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare(group: Path, tree: Hierarchy) -> None:

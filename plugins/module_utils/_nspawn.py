@@ -32,8 +32,9 @@ SHADOWED = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-# The network is set up from outside, and devices are the host's.
+# The network is set up from outside, devices are the host's, and nobody sits at the console.
 MASKED = (
+    "console-getty.service",
     "systemd-networkd.service",
     "systemd-networkd.socket",
     "systemd-networkd-wait-online.service",

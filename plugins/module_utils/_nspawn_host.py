@@ -67,12 +67,7 @@ class Nspawn:
     def examine(self, definition: Definition) -> None:
         """Raise what stands in the way of making or starting this machine, before anything is changed."""
         doing = f"start machine {definition.key}"
-        if os.geteuid() != 0:
-            raise Invalid(
-                f"Failed to {doing}: systemd-nspawn needs root. Run the task with become, or use qemu_vm, which "
-                "needs no root with network=user.",
-                code="RootNeeded",
-            )
+        _need_root(doing)
         if definition.network != "user" or definition.image_checksum:
             wrong = "network=bridge" if definition.network != "user" else "image_checksum"
             raise Invalid(f"Failed to {doing}: {wrong} is not for machines of systemd-nspawn.")
@@ -88,13 +83,15 @@ class Nspawn:
         _examine_inotify(doing)
 
     def pid(self, definition: Definition) -> int:
-        """Return the process of a machine that runs, else 0."""
-        return alive(self.parts(definition).pid)
+        """Return the process of a machine that runs, else 0. A router that is cut off from the host does not."""
+        parts = self.parts(definition)
+        return alive(parts.pid) if definition.role == "worker" or alive(parts.slirp) else 0
 
     def renew(self, definition: Definition, instance_id: str) -> None:
         """Give a machine that does not run a fresh upper layer on its image."""
         lower, parts = image_root(definition), self.parts(definition)
         overlay(parts, str(lower))  # refuses names that it cannot take
+        self.stop(definition)  # what may be left of it; nothing must run on a disk that goes away
         private, public = host_key(parts.directory)
         seed = seed_files(definition, instance_id=instance_id, host_key_private=private, host_key_public=public)
         values = {name: _sysctl(name) for name in SHADOWED}
@@ -114,8 +111,11 @@ class Nspawn:
             raise disk_error(error, f"make the disk of machine {definition.key}") from error
 
     def start(self, definition: Definition) -> None:
-        """Start a machine that does not run."""
+        """Start a machine that does not run, or connect a router again that lost its connection only."""
         parts = self.parts(definition)
+        if alive(parts.pid):
+            _nspawn_net.connect(definition, parts)
+            return
         lower = parts.lower.read_text(encoding="utf-8").strip()
         if not _is_root(Path(lower)):
             raise Invalid(
@@ -132,6 +132,7 @@ class Nspawn:
 
     def stop(self, definition: Definition) -> None:
         """Stop a machine: ask its init first, then end what is left."""
+        _need_root(f"stop machine {definition.key}")
         parts = self.parts(definition)
         init = _init(alive(parts.pid))
         if init:
@@ -176,8 +177,7 @@ class Nspawn:
     def _spawn(self, definition: Definition, lower: str) -> None:
         """Start the machine's processes in a mount namespace of their own and wait until its init is there."""
         parts, doing = self.parts(definition), f"start machine {definition.key}"
-        modules = str(_modules()) if _modules().is_dir() else ""
-        command = nspawn(definition, parts, netns=_nspawn_net.NAMESPACES, modules=modules)
+        command = nspawn(definition, parts, netns=_nspawn_net.NAMESPACES, modules=_modules())
         command[0] = found(command[0], doing=doing)
         entries: list[Path] = []
         if _nspawn_net.SYSTEMD.is_dir():
@@ -244,8 +244,19 @@ def _is_root(path: Path) -> bool:
     return (path / "usr/lib/os-release").exists() or (path / "etc/os-release").is_file()
 
 
-def _modules() -> Path:
-    return Path("/lib/modules") / os.uname().release
+def _need_root(doing: str) -> None:
+    if os.geteuid() != 0:
+        raise Invalid(
+            f"Failed to {doing}: systemd-nspawn needs root. Run the task with become, or use qemu_vm, which needs no "
+            "root with network=user.",
+            code="RootNeeded",
+        )
+
+
+def _modules() -> str:
+    """Return the directory of the running kernel's modules, "" when it has none."""
+    directory = Path("/lib/modules")
+    return str(directory) if (directory / os.uname().release).is_dir() else ""
 
 
 def _sysctl(name: str) -> str:

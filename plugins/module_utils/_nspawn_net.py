@@ -54,7 +54,7 @@ def up(places: Places, definition: Definition) -> None:
         for command in commands:
             run(command, doing=doing)
     if definition.role == "router" and not alive(parts.slirp):
-        _connect(definition, parts)
+        connect(definition, parts)
 
 
 def down(places: Places, definition: Definition) -> None:
@@ -117,7 +117,7 @@ def _unplug(worker: str, router: str, doing: str) -> None:
         run(["ip", "netns", "delete", worker], doing=doing)
 
 
-def _connect(definition: Definition, parts: Layout) -> None:
+def connect(definition: Definition, parts: Layout) -> None:
     """Start a router's connection with the host and lead its port there."""
     doing = f"connect router {definition.key} with the host"
     (parts.directory / "slirp.sock").unlink(missing_ok=True)

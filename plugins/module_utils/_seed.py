@@ -35,6 +35,7 @@ def files(definition: Definition, *, instance_id: str, host_key_private: str, ho
     rest = {
         "hostname": definition.name,
         "preserve_hostname": False,
+        "manage_etc_hosts": "localhost",  # sudo looks its host up
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key_private.rstrip("\n") + "\n", "ed25519_public": host_key_public},
