@@ -138,9 +138,7 @@ def _etcd(settings: Settings, directory: Path) -> dict[str, object]:
 def _apiserver(settings: Settings, directory: Path) -> dict[str, object]:
     pki = directory / "pki"
     flags: dict[str, object] = {
-        "bind-address": ADDRESS,
-        "advertise-address": ADDRESS,  # else a machine without a network has no address to advertise
-        "endpoint-reconciler-type": "none",  # a loopback address is no legal endpoint of the Service kubernetes
+        **_addresses(settings),
         "secure-port": settings.port,
         "allow-privileged": "true",
         "authorization-mode": "Node,RBAC",
@@ -174,10 +172,17 @@ def _apiserver(settings: Settings, directory: Path) -> dict[str, object]:
         flags["disable-admission-plugins"] = "ServiceAccount"
     if has_insecure_ports(settings.version):
         flags["insecure-port"] = 0
-    if settings.joinable is not None:
-        flags |= {"bind-address": settings.joinable.bind, "advertise-address": settings.joinable.advertise}
-        del flags["endpoint-reconciler-type"]
     return flags
+
+
+def _addresses(settings: Settings) -> dict[str, object]:
+    if settings.joinable is not None:
+        return {"bind-address": settings.joinable.bind, "advertise-address": settings.joinable.advertise}
+    return {
+        "bind-address": ADDRESS,
+        "advertise-address": ADDRESS,  # else a machine without a network has no address to advertise
+        "endpoint-reconciler-type": "none",  # a loopback address is no legal endpoint of the Service kubernetes
+    }
 
 
 def _controller_manager(settings: Settings, directory: Path) -> dict[str, object]:

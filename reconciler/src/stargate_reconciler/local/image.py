@@ -76,6 +76,8 @@ class Images:
             raise UserError(f"Failed to remove {unknown[0]}: there is no such image in {self.directory}. See list.")
         with locked(self.directory):
             for name in names:
+                _refuse_use(self.directory / name)
+            for name in names:
                 _remove(self.directory / name)
             if self.current.is_symlink() and not self.current.exists():
                 self.current.unlink()
@@ -83,6 +85,7 @@ class Images:
 
     def _build(self, recipe: Recipe, mirror: str) -> Image:
         self._check()
+        _refuse_use(self._named(recipe.digest))
         with self._workshop(recipe.digest) as place:
             log = self.directory / f"{image_recipe.NAME}-{recipe.digest}.log"
             log.unlink(missing_ok=True)
@@ -149,6 +152,32 @@ class Images:
 
     def _named(self, digest: str) -> Path:
         return self.directory / f"{image_recipe.NAME}-{digest}"
+
+
+def _refuse_use(directory: Path) -> None:
+    """Raise UserError when a process works with an image: a machine without its disk is broken beyond repair."""
+    if pids := users(directory):
+        some = ", ".join(map(str, pids[:3]))
+        raise UserError(
+            f"Failed to remove {directory.name}: machines run from it ({len(pids)} processes, such as {some}). "
+            "Stop them first."
+        )
+
+
+def users(directory: Path, proc: Path = Path("/proc")) -> list[int]:
+    """Return the processes that have an image's disk open or its root file system under theirs, as far as is seen."""
+    return sorted(int(process.name) for process in proc.glob("[0-9]*") if _uses(process, directory))
+
+
+def _uses(process: Path, directory: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone, or somebody else's
+        if f"{directory}/root" in (process / "mountinfo").read_text(encoding="utf-8", errors="replace"):
+            return True
+        for file in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if file.readlink() == directory / "disk.qcow2":
+                    return True
+    return False
 
 
 def _write_facts(place: Path, recipe: Recipe, packages: dict[str, str]) -> None:
