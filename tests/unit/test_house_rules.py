@@ -42,7 +42,12 @@ ROOT_FUNCTIONS = {"main", "compose"}
 DICTATED = {("plugins/inventory", "parse"), ("plugins/action", "run")}
 DOCUMENTATION = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
 DOORS = {
-    "kubernetes": {f"{DAEMON}/kube.py", f"{DAEMON}/leader.py", "plugins/inventory/servers.py"},
+    "kubernetes": {
+        f"{DAEMON}/kube.py",
+        f"{DAEMON}/leader.py",
+        "plugins/inventory/servers.py",
+        "plugins/module_utils/_kube.py",
+    },
     "ansible_runner": {f"{DAEMON}/runner.py"},
     "prometheus_client": {f"{DAEMON}/metrics.py", f"{DAEMON}/mock_dc/metrics.py"},
 }
