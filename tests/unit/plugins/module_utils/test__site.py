@@ -47,7 +47,11 @@ def test_a_plan_of_nspawn_machines() -> None:
     ("given", "number", "expected"),
     [
         ({"router_name": "", "vm": None}, "", ("stargate-qemu-router", ["stargate-qemu-vm"])),
-        ({"router_name": "", "vm": ""}, "7", ("stargate-qemu-router-7", ["stargate-qemu-vm7-1", "stargate-qemu-vm7-2"])),
+        (
+            {"provider": "x", "router_name": "", "vm": ""},
+            "7",
+            ("stargate-x-router-7", [f"stargate-x-vm7-{n}" for n in (1, 2)]),
+        ),
         ({"vm": " a, b ,,"}, "7", ("r", ["a", "b"])),
         ({"vm": ["a", "b"]}, "", ("r", ["a", "b"])),
     ],
@@ -110,7 +114,7 @@ def test_nspawn_needs_root_an_image_and_no_bridge() -> None:
 def test_missing_files() -> None:
     """A path that leads nowhere is refused; an address is not looked at."""
     nothing = Facts(kind_of=lambda path: "")
-    with pytest.raises(Invalid, match="qemu_image_url is /disk.*qemu_image_kernel is file:///k") as refused:
+    with pytest.raises(Invalid, match=r"qemu_image_url is /disk.*qemu_image_kernel is file:///k") as refused:
         planned(inputs(qemu_image_url="/disk", qemu_image_kernel="file:///k"), nothing)
     assert refused.value.code == "ImageUnavailable"
     assert planned(inputs(), nothing).image == JAMMY
