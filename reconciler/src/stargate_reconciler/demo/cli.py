@@ -9,36 +9,32 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
-from ..catalogue import built_in
 from ..errors import ReconcilerError, UserError, WorldError
 from ..kube import connect
 from ..local.cli import Call
+from ..local.flags import Joinable
 from ..local.places import Places
 from ..local.progress import Progress
 from ..model import Operation, Phase
 from ..watch import Store, Watches
-from .stack import DATACENTERS, Stack
+from . import nodes
+from .cluster import Cluster, checkout
+from .stack import DATACENTERS, Endpoint, Stack
 from .table import Screen
-
-SAMPLES = ("namespaces.yaml", "profiles.yaml", "servers.yaml", "operation-repave.yaml", "operations.yaml")
-DEFINITIONS = ("servers.yaml", "provisioningprofiles.yaml", "operations.yaml")
-
 
 NEXT_STEPS = """
 Everything is still running. Try:
 
   export KUBECONFIG={kubeconfig}
-  {kubectl} get operations -A -o wide
+  {kubectl} get operations -A -o wide{nodes}
   {kubectl} get servers -A
   {kubectl} explain operations.spec
   {kubectl} describe server server-001 -n dc-west
@@ -79,50 +75,6 @@ def _local() -> Call:
     return Call(places=Places.read(os.environ), progress=Progress(sys.stderr, prefix="demo"))
 
 
-def _checkout() -> Path:
-    return built_in().parent.parent
-
-
-class Cluster:
-    """kubectl against the demo's cluster."""
-
-    def __init__(self, kubectl: str, kubeconfig: str) -> None:
-        self.kubectl = kubectl
-        self.kubeconfig = kubeconfig
-
-    def run(self, *arguments: str) -> None:
-        """Run kubectl; raises WorldError with what it said."""
-        command = [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        if done.returncode != 0:
-            raise WorldError(f"Failed to run kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[:512]}")
-
-    def install_definitions(self) -> None:
-        """Install the three CRDs and wait until they are served.
-
-        Without kubectl's own validation: servers before 1.25 do not know x-kubernetes-validations and ignore it.
-        """
-        files = [part for name in DEFINITIONS for part in ("-f", str(_checkout() / "crds" / name))]
-        self.run("apply", "--validate=false", *files)
-        names = [f"crd/{Path(name).stem}.stargate.io" for name in DEFINITIONS]
-        self.run("wait", "--for=condition=Established", "--timeout=60s", *names)
-
-    def apply_samples(self) -> set[tuple[str, str]]:
-        """Apply the samples, their Operations anew; returns the Operations' namespaces and names."""
-        samples = _checkout() / "crds" / "examples"
-        operations = [samples / name for name in SAMPLES if name.startswith("operation")]
-        for path in (path for path in operations if self._has(samples / SAMPLES[0])):
-            self.run("delete", "--ignore-not-found", "-f", str(path))
-        for name in SAMPLES:
-            self.run("apply", "-f", str(samples / name))
-        items = [item for path in operations for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
-        return {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
-
-    def _has(self, path: Path) -> bool:
-        command = [self.kubectl, "--kubeconfig", self.kubeconfig, "get", "-f", str(path)]
-        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
-
-
 def watch_until_ended(kubeconfig: str, wanted: set[tuple[str, str]], seconds: float) -> list[Operation]:
     """Show the Operations until all have ended; returns them. Raises WorldError when time is up."""
     store = Store(lambda key: None)
@@ -147,43 +99,70 @@ def up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     local = _local()
     stack = Stack(local.places.state / "demo", say)
-    cluster = _cluster(arguments.kubeconfig, local)
+    reason = nodes.lacking(arguments.kubeconfig)
+    image = None if reason else nodes.build_image()
+    cluster = _cluster(arguments.kubeconfig, local, Joinable() if image else None)
+    site = nodes.Site(checkout(), local.places.state / "demo" / "site", cluster.kubeconfig, local.progress)
     say("installing the CRDs")
     cluster.install_definitions()
+    with ThreadPoolExecutor(1) as beside:
+        key = beside.submit(site.make, image) if image else None
+        metrics = _start(stack, cluster, site, str(arguments.speed))
+        wanted = cluster.apply_samples()
+        if image and key:
+            wanted |= cluster.apply(nodes.manifests(key.result(), nodes.version(image)))
+        _watched(cluster, wanted, arguments.timeout)
+    if image:
+        say(f"{len(nodes.WORKERS)} Nodes Ready {time.monotonic() - began:.0f} s after the beginning:")
+        _show_nodes(cluster)
+        say(f"a repave of {nodes.WORKERS[0]}: another disk, another Node")
+        _watched(cluster, cluster.apply([nodes.joining(nodes.WORKERS[0], nodes.RENEWED)]), arguments.timeout)
+        _show_nodes(cluster)
+    print(_next_steps(cluster, stack, metrics.url, has_nodes=image is not None), flush=True)
+    if reason:
+        say(f"this was the part with datacenter APIs. For machines that become Nodes: {reason}")
+    say(f"done: all Operations Succeeded, {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _start(stack: Stack, cluster: Cluster, site: nodes.Site, speed: str) -> Endpoint:
     stopped = stack.stop()
     if stopped:
         say(f"restarting {', '.join(stopped)}")
     say("starting two mock datacenters and the reconciler")
-    endpoints = [stack.start_datacenter(name, str(arguments.speed)) for name in DATACENTERS]
-    metrics = stack.start_daemon(cluster.kubeconfig, endpoints)
-    say("applying sample Servers, ProvisioningProfiles and Operations")
-    wanted = cluster.apply_samples()
-    ended = watch_until_ended(cluster.kubeconfig, wanted, arguments.timeout)
+    endpoints = [stack.start_datacenter(name, speed) for name in DATACENTERS]
+    flags = ("--vars-file", str(site.variables))
+    return stack.start_daemon(cluster.kubeconfig, endpoints, flags=flags, environ=site.environ)
+
+
+def _watched(cluster: Cluster, wanted: set[tuple[str, str]], seconds: float) -> None:
+    ended = watch_until_ended(cluster.kubeconfig, wanted, seconds)
     failed = [operation for operation in ended if operation.phase is not Phase.SUCCEEDED]
+    for operation in failed:
+        say(f"{operation.namespace}/{operation.name} failed: {operation.status.get('message')}")
     if failed:
-        for operation in failed:
-            say(f"{operation.namespace}/{operation.name} failed: {operation.status.get('message')}")
-        say(f"FAILED: {len(failed)} of {len(ended)} Operations. The reconciler's log: {stack.log}")
-        return 1
-    print(_next_steps(cluster, stack, metrics.url), flush=True)
-    say(f"done: all {len(ended)} Operations Succeeded, {time.monotonic() - began:.0f} s")
-    return 0
+        raise WorldError(f"{len(failed)} of {len(ended)} Operations failed. The reconciler's log says more.")
 
 
-def _cluster(kubeconfig: str | None, local: Call) -> Cluster:
+def _show_nodes(cluster: Cluster) -> None:
+    print(f"\n$ kubectl get nodes -o wide\n{cluster.run('get', 'nodes', '-o', 'wide')}", flush=True)
+
+
+def _cluster(kubeconfig: str | None, local: Call, joinable: Joinable | None) -> Cluster:
     """Return the reader's cluster when a kubeconfig is given, else a local control plane that now runs."""
     if kubeconfig is not None:
         if not Path(kubeconfig).is_file():
             raise UserError(f"{kubeconfig} does not exist. Leave --kubeconfig out to get a local control plane.")
         return Cluster(str(replace(local, programs=("kubectl",)).obtain()["kubectl"]), str(Path(kubeconfig).resolve()))
+    local = replace(local, joinable=joinable)
     programs, plane = local.obtain(), local.plane()
-    with local.lock(), local.progress.step("starting etcd and kube-apiserver"):
-        plane.start(programs)
+    with local.lock(), local.progress.step("starting the control plane"):
+        plane.start(programs, joinable=joinable)
     say(f"Kubernetes {plane.status().version} on {plane.status().url}")
     return Cluster(str(programs["kubectl"]), str(plane.kubeconfig))
 
 
-def _next_steps(cluster: Cluster, stack: Stack, metrics: str) -> str:
+def _next_steps(cluster: Cluster, stack: Stack, metrics: str, *, has_nodes: bool) -> str:
     kubectl = "kubectl" if shutil.which("kubectl") else cluster.kubectl
     return NEXT_STEPS.format(
         kubectl=kubectl,
@@ -191,6 +170,7 @@ def _next_steps(cluster: Cluster, stack: Stack, metrics: str) -> str:
         metrics=metrics,
         hello=stack.operations_directory() / "hello.yml",
         log=stack.log,
+        nodes=f"\n  {kubectl} get nodes,servers -A -o wide" if has_nodes else "",
     )
 
 
@@ -198,6 +178,10 @@ def down(_: argparse.Namespace) -> int:
     """Stop everything that `up` has started, and remove its files."""
     local = _local()
     stopped = Stack(local.places.state / "demo", say).stop()
+    kubeconfig = str(local.plane().kubeconfig)
+    site = nodes.Site(checkout(), local.places.state / "demo" / "site", kubeconfig, local.progress)
+    if site.take_down():
+        stopped.append("machines")
     with local.lock():
         if local.plane().stop():
             stopped.append("control plane")
@@ -209,7 +193,7 @@ def down(_: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all flags."""
-    parser = argparse.ArgumentParser(prog="stargate-demo", description="Two datacenters on one machine, repaved.")
+    parser = argparse.ArgumentParser(prog="stargate-demo", description="Datacenters on one machine, repaved.")
     commands = parser.add_subparsers(required=True, metavar="up|down")
     start = commands.add_parser("up", help="start everything, repave the sample servers, leave it running")
     start.add_argument("--kubeconfig", help="use this cluster instead of a local control plane")

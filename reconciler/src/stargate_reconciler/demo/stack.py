@@ -6,11 +6,12 @@ Each part is what a user would start by hand; here they are started in order, fo
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +71,13 @@ class Stack:
         self._await(f"mock-{name}", f"{url}/healthz")
         return Endpoint(name, url)
 
-    def start_daemon(self, kubeconfig: str, endpoints: list[Endpoint]) -> Endpoint:
-        """Start the daemon for all datacenters and wait until it is ready; returns where its metrics are."""
+    def start_daemon(
+        self, kubeconfig: str, endpoints: Sequence[Endpoint], *, flags: Sequence[str], environ: Mapping[str, str]
+    ) -> Endpoint:
+        """Start the daemon for all datacenters and wait until it is ready; returns where its metrics are.
+
+        `flags` and `environ` are added to what it gets anyway.
+        """
         metrics, health = self._port("metrics", METRICS), self._port("health", HEALTH)
         command = [str(_BIN / "stargate-reconciler"), "--kubeconfig", kubeconfig, "--log-format", "human"]
         command += ["--runs-dir", str(self.directory / "runs")]
@@ -80,7 +86,7 @@ class Stack:
         command += ["--health-probe-bind-address", f"127.0.0.1:{health}"]
         for endpoint in endpoints:
             command += ["--dc-api-url", f"{endpoint.name}={endpoint.url}"]
-        self._process("reconciler").start(command)
+        self._process("reconciler").start([*command, *flags], environ={**os.environ, **environ})
         self._await("reconciler", f"http://127.0.0.1:{health}/readyz")
         return Endpoint("reconciler", f"http://127.0.0.1:{metrics}/metrics")
 

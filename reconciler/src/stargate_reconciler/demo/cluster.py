@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's cluster as a user has it: kubectl, the CRDs, the samples, what is applied and shown."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..catalogue import built_in
+from ..errors import WorldError
+
+SAMPLES = ("namespaces.yaml", "profiles.yaml", "servers.yaml", "operation-repave.yaml", "operations.yaml")
+DEFINITIONS = ("servers.yaml", "provisioningprofiles.yaml", "operations.yaml")
+
+
+def checkout() -> Path:
+    """Return the directory that this all is in."""
+    return built_in().parent.parent
+
+
+class Cluster:
+    """kubectl against the demo's cluster."""
+
+    def __init__(self, kubectl: str, kubeconfig: str) -> None:
+        self.kubectl = kubectl
+        self.kubeconfig = kubeconfig
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return what it prints; raises WorldError with what it complains of."""
+        command = [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode != 0:
+            raise WorldError(f"Failed to run kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[:512]}")
+        return done.stdout
+
+    def apply(self, objects: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
+        """Apply objects, their Operations anew; returns the Operations' namespaces and names."""
+        wanted = {
+            (str(item["metadata"]["namespace"]), str(item["metadata"]["name"]))
+            for item in objects
+            if item["kind"] == "Operation"
+        }
+        for namespace, name in wanted:
+            self.run("delete", "operation", name, "-n", namespace, "--ignore-not-found")
+        self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        return wanted
+
+    def install_definitions(self) -> None:
+        """Install the three CRDs and wait until they are served.
+
+        Without kubectl's own validation: servers before 1.25 do not know x-kubernetes-validations and ignore it.
+        """
+        files = [part for name in DEFINITIONS for part in ("-f", str(checkout() / "crds" / name))]
+        self.run("apply", "--validate=false", *files)
+        names = [f"crd/{Path(name).stem}.stargate.io" for name in DEFINITIONS]
+        self.run("wait", "--for=condition=Established", "--timeout=60s", *names)
+
+    def apply_samples(self) -> set[tuple[str, str]]:
+        """Apply the samples, their Operations anew; returns the Operations' namespaces and names."""
+        samples = checkout() / "crds" / "examples"
+        operations = [samples / name for name in SAMPLES if name.startswith("operation")]
+        for path in (path for path in operations if self._has(samples / SAMPLES[0])):
+            self.run("delete", "--ignore-not-found", "-f", str(path))
+        for name in SAMPLES:
+            self.run("apply", "-f", str(samples / name))
+        items = [item for path in operations for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
+        return {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
+
+    def _has(self, path: Path) -> bool:
+        command = [self.kubectl, "--kubeconfig", self.kubeconfig, "get", "-f", str(path)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
