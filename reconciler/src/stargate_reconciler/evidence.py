@@ -12,10 +12,12 @@ from typing import Any
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
-from .model import Job, Object, Outcome, Result
+from .model import FormerNode, Job, Object, Outcome, Result
 
 MAKES_A_NODE = frozenset({"repave", "upgrade"})
 """Operations after which the machine is a Node, unless its datacenter's API alone sets it up."""
+RENEWS_A_NODE = frozenset({"repave"})
+"""Operations after which the machine is another Node than before."""
 TAKES_A_NODE = frozenset({"decommission"})
 """Operations after which the machine is no Node."""
 OWNER = "stargate.io/server"
@@ -34,6 +36,7 @@ class Claim:
     server: str
     gone: bool = False
     uid: str = ""
+    not_uid: str = ""
     version: str = ""
 
 
@@ -49,15 +52,19 @@ def claim(job: Job, facts: Mapping[str, str], datacenters: Mapping[str, Mapping[
     if not joins and not facts.get("nodeUID"):
         return None
     asked = _spec(profile).get("kubernetesVersion") if act in MAKES_A_NODE else ""
-    return Claim(node, owner, uid=facts.get("nodeUID", ""), version=str(asked or facts.get("kubeletVersion", "")))
+    version = str(asked or facts.get("kubeletVersion", ""))
+    former = job.former_node if joins and act in RENEWS_A_NODE else None
+    old = former.uid if former else ""
+    return Claim(node, owner, uid=facts.get("nodeUID", ""), not_uid=old, version=version)
 
 
 def judged(wanted: Claim, node: Object | None, result: Result) -> Result:
     """Return a successful result with what was seen of the Node, or the failure that it is."""
     if wanted.gone:
         return _gone(wanted, node, result)
-    if node is None or (wanted.uid and _uid(node) != wanted.uid):
-        there = "does not exist" if node is None else f"is another one (uid {_uid(node)}) than the play reported"
+    if node is None or not _is_meant(wanted, _uid(node)):
+        other = f"is not the one that the machine has become (its uid is {_uid(node or {})})"
+        there = "does not exist" if node is None else other
         return _refuted(result, "NodeMissing", f"Node {wanted.node} {there}. See what its kubelet says.")
     ready = _condition(node, "Ready")
     version = str(_info(node).get("kubeletVersion", ""))
@@ -86,8 +93,19 @@ def cordoned_by(node: Object) -> str:
     return _annotation(node, CORDONED_BY) if _spec(node).get("unschedulable") else ""
 
 
+def former(node: Object | None) -> FormerNode:
+    """Return what has to be remembered of the Node that a machine is before it becomes another one."""
+    if node is None:
+        return FormerNode()
+    return FormerNode(_uid(node), bool(_spec(node).get("unschedulable")) and not _annotation(node, CORDONED_BY))
+
+
 def _annotation(node: Object, name: str) -> str:
     return str(_part(_part(node, "metadata"), "annotations").get(name, ""))
+
+
+def _is_meant(wanted: Claim, uid: str) -> bool:
+    return wanted.uid in ("", uid) and not (wanted.not_uid and uid == wanted.not_uid)
 
 
 def _gone(wanted: Claim, node: Object | None, result: Result) -> Result:

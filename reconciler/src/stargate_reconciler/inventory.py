@@ -14,12 +14,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils import _server, _ssh_config
 
-from .model import Job, Object, formatted_time
+from .model import FormerNode, Job, Object
 from .settings import Settings
 
 TMPFS = (
@@ -111,6 +110,7 @@ def _modified(path: Path) -> float:
 def operation_facts(job: Job) -> Object:
     """Return what a playbook may know of its Operation: `stargate_operation`."""
     operation = job.operation
+    former = job.former_node or FormerNode()
     suffix = f"-{operation.job_requests}" if operation.job_requests else ""
     return {
         "name": operation.name,
@@ -119,7 +119,7 @@ def operation_facts(job: Job) -> Object:
         "attempt": operation.attempts + 1,
         "failures": operation.failures,
         "request_id": f"{operation.uid}{suffix}",
-        "start_time": str(operation.status.get("startTime") or formatted_time(datetime.now(UTC))),
+        "former_node": {"uid": former.uid, "cordoned": former.cordoned},
         "job_id": str(operation.status.get("dcJobID") or ""),
     }
 

@@ -64,6 +64,15 @@ def _number(value: Any) -> int:
 
 
 @dataclass(frozen=True)
+class FormerNode:
+    """The Node that a machine was before an Operation; no uid when it was none."""
+
+    uid: str = ""
+    cordoned: bool = False
+    """Whether a person had cordoned it."""
+
+
+@dataclass(frozen=True)
 class Operation:
     """An Operation. `server`, `profile` and `act` are what was accepted at its start, whatever was edited since."""
 
@@ -144,6 +153,14 @@ class Operation:
     def time(self, name: str) -> datetime | None:
         """Return a timestamp of the status, None when it is not set."""
         return parsed_time(_text(self.status.get(name)))
+
+    @property
+    def former_node(self) -> FormerNode | None:
+        """The Node that the machine was when the Operation first started; None when nobody has looked yet."""
+        found = self.status.get("formerNode")
+        if not isinstance(found, Mapping):
+            return None
+        return FormerNode(_text(found.get("uid")), found.get("cordoned") is True)
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """Return a condition of the status, empty when it is not there."""
@@ -233,6 +250,7 @@ class Job:
     profile: Profile | None
     playbook: str
     credentials: Credentials | None = field(repr=False, default=None)
+    former_node: FormerNode | None = None
 
     @property
     def group(self) -> tuple[str, str, str]:

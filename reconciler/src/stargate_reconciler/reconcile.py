@@ -310,8 +310,9 @@ class Reconciler:
         operation, now = job.operation, datetime.now(UTC)
         if self._halted.is_set():
             return None
-        lock, running = status.claimed(job.server, operation, now), status.running(operation, run_id, job.profile, now)
         try:
+            job = self._witness.met(job)
+            lock, running = status.claimed(job.server, operation, now), status.running(operation, run_id, job, now)
             server = self._write("Server", job.server.raw, lock)
             item = self._write("Operation", operation.raw, running)
         except ReconcilerError as error:

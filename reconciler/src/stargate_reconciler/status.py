@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .model import Operation, Outcome, Phase, Profile, Result, Server, formatted_time, profile_name
+from .model import Job, Operation, Outcome, Phase, Result, Server, formatted_time, profile_name
 from .redact import redacted
 
 Patch = dict[str, Any]
@@ -94,8 +94,9 @@ def waiting(operation: Operation, reason: str, message: str, now: datetime) -> P
     return _operation_patch(operation, wanted, now, phase=str(Phase.PENDING), message=message)
 
 
-def running(operation: Operation, run_id: str, profile: Profile | None, now: datetime) -> Patch:
+def running(operation: Operation, run_id: str, job: Job, now: datetime) -> Patch:
     """Return the patch for an Operation whose next attempt begins."""
+    profile, former = job.profile, job.former_node
     attempt = operation.attempts + 1
     again = " goes on after an interruption" if operation.phase is Phase.RUNNING else " runs"
     message = f"Attempt {attempt}{again}."
@@ -118,6 +119,7 @@ def running(operation: Operation, run_id: str, profile: Profile | None, now: dat
         retryAfter=None,
         message=message,
         acceptedSpec=accepted,
+        **({"formerNode": {"uid": former.uid, "cordoned": former.cordoned}} if former else {}),
     )
 
 

@@ -7,6 +7,7 @@ What a Node has to be is `evidence.py`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
@@ -15,7 +16,7 @@ from . import evidence
 from .decision import Live
 from .errors import Forbidden, Gone, UserError
 from .kube import Kube
-from .model import Operation, Outcome, Result, Server
+from .model import Job, Operation, Outcome, Result, Server
 from .status import DISTURBS
 
 
@@ -25,6 +26,18 @@ class Witness:
     def __init__(self, kube: Kube, datacenters: Mapping[str, Mapping[str, str]]) -> None:
         self._kube = kube
         self._datacenters = datacenters
+
+    def met(self, job: Job) -> Job:
+        """Return a job with the Node that its machine was when the Operation first started.
+
+        Raises WorldError when it cannot be read now; where it may not be read, the play is the one to say so.
+        """
+        known, server, profile = job.operation.former_node, job.server.raw, job.profile
+        strategy = _server.strategy(server, profile.raw if profile else None, self._datacenters)
+        if known is None and job.operation.act in DISTURBS and strategy != "dcApi":
+            with suppress(Forbidden):
+                known = evidence.former(self._kube.node(_server.node_name(server)))
+        return replace(job, former_node=known)
 
     def heard(self, live: Live) -> Live:
         """Return what is live with its result judged. Raises WorldError when the Node cannot be read now."""

@@ -165,6 +165,7 @@ class FakeKube:
         self.refuse: Callable[[str, str], Exception | None] = lambda kind, name: None
         self.lose_answer = False
         self.nodes: dict[str, Object | None] = {}
+        self._met: set[str] = set()
         self.uncordoned: list[tuple[str, str, str]] = []
         self._version = 1
         for item in items:
@@ -215,11 +216,13 @@ class FakeKube:
         self.deleted.append((namespace, name, uid))
 
     def node(self, name: str) -> Object | None:
-        """Return the Node that a test has put there, else one that is Ready with the version of `raw_profile`."""
+        """Return the Node that a test has put there; else none at first, then one that is as `raw_profile` asks."""
         error = self.refuse("Node", name)
         if error is not None:
             raise error
-        return self.nodes.get(name, raw_node(name))
+        found = self.nodes.get(name, raw_node(name) if name in self._met else None)
+        self._met.add(name)
+        return found
 
     def uncordon(self, name: str, annotation: str, value: str) -> None:
         """Note that a Node was made schedulable, as `Kube.uncordon` does it."""

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.reconciler.fakes import job, operation, raw_node
 
 from stargate_reconciler.evidence import Claim, claim, is_version, judged
-from stargate_reconciler.model import Job, Object, Outcome, Result
+from stargate_reconciler.model import FormerNode, Job, Object, Outcome, Result
 
 WORKED = Result(Outcome.SUCCEEDED, facts={"os": "k8s-1.34.2", "message": "Done."}, host_keys=("k",))
 MINE = {"annotations": {"stargate.io/server": "dc-west/s1"}}
@@ -26,6 +26,9 @@ def doing(act: str, *, no_profile: bool = False, **server: Any) -> Job:
     return replace(made, profile=None) if no_profile else made
 
 
+HAVING = replace(doing("repave"), former_node=FormerNode("old"))
+
+
 @pytest.mark.parametrize(
     ("target", "facts", "expected"),
     [
@@ -33,6 +36,8 @@ def doing(act: str, *, no_profile: bool = False, **server: Any) -> Job:
         (doing("repave"), {"nodeUID": "u"}, Claim("s1", "dc-west/s1", uid="u", version="1.34.2")),
         (doing("repave", nodeName="n"), {}, Claim("n", "dc-west/s1", version="1.34.2")),
         (doing("repave"), {"nodeName": "n"}, Claim("n", "dc-west/s1", version="1.34.2")),
+        (HAVING, {}, Claim("s1", "dc-west/s1", not_uid="old", version="1.34.2")),
+        (replace(HAVING, operation=operation(act="upgrade")), {}, Claim("s1", "dc-west/s1", version="1.34.2")),
         (doing("repave", provider="dc-api"), {"dcJobID": "j"}, None),
         (doing("repave", provider="dc-api"), {"nodeUID": "u"}, Claim("s1", "dc-west/s1", uid="u", version="1.34.2")),
         (doing("upgrade"), {"kubeletVersion": "v1.34.3"}, Claim("s1", "dc-west/s1", version="1.34.2")),
@@ -58,7 +63,9 @@ A_NODE, GONE = Claim("s1", "dc-west/s1", uid="n-s1", version="1.34"), Claim("s1"
     [
         (A_NODE, raw_node(), "", "", True),
         (A_NODE, None, "NodeMissing", "does not exist", False),
-        (A_NODE, raw_node(uid="other"), "NodeMissing", "is another one (uid other)", False),
+        (A_NODE, raw_node(uid="other"), "NodeMissing", "(its uid is other)", False),
+        (replace(A_NODE, uid="", not_uid="n-s1"), raw_node(), "NodeMissing", "(its uid is n-s1)", False),
+        (replace(A_NODE, not_uid="n-s1"), raw_node(), "NodeMissing", "(its uid is n-s1)", False),
         (A_NODE, raw_node(ready="False"), "NodeNotReady", "container runtime network not ready", False),
         (A_NODE, raw_node(ready="Unknown"), "NodeNotReady", "Node s1 is not Ready", False),
         (A_NODE, {"metadata": {"uid": "n-s1"}}, "NodeNotReady", "it has not said so", False),

@@ -54,8 +54,9 @@ def test_a_success_that_the_cluster_does_not_bear_out(
 ) -> None:
     """A play's success is a failure unless the Node is seen to be there, Ready and of the version; it is retried."""
     b = bench(raw_operation(retryLimit=1), retry_base=0.0)
+    run = b.launch()
     b.kube.nodes["s1"] = node
-    b.launch().end(WORKED)
+    run.end(WORKED)
     b.look()
     assert (b.operation()["phase"], b.operation()["failures"]) == ("Pending", 1)
     b.launch().end(WORKED)
@@ -74,6 +75,7 @@ def test_what_the_cluster_bears_out_is_said(bench: Callable[..., Bench]) -> None
     b.look()
     wanted = {"os": "k8s-1.34", "nodeName": "s1", "nodeUID": "n-s1", "kubeletVersion": "v1.34.2"}
     assert b.operation()["result"] == {**wanted, "podCIDR": "10.244.1.0/24"}
+    assert b.operation()["formerNode"] == {"uid": "", "cordoned": False}
     assert [c["status"] for c in b.server["conditions"] if c["type"] == "NodeReady"] == ["True"]
     b.kube.nodes["s1"] = None
     b.launch().end(Result(Outcome.SUCCEEDED))

@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.reconciler.fakes import NOW, began, ended, operation, profile, server, stamp
+from tests.unit.reconciler.fakes import NOW, began, ended, job, operation, server, stamp
 
 from stargate_reconciler import status
-from stargate_reconciler.model import Operation, Outcome, Result
+from stargate_reconciler.model import FormerNode, Operation, Outcome, Result
 
 LATER = NOW + timedelta(seconds=100)
 WORKED = Result(Outcome.SUCCEEDED, facts={"os": "k8s-1.34", "nodeName": "n1", "podCIDR": "10.244.1.0/24"})
+NO_PROFILE = replace(job(), profile=None)
 BROKE = Result(Outcome.FAILED, "TaskFailed", "It broke", "Join")
 
 
@@ -100,11 +101,21 @@ def test_time_since_something_is_missing() -> None:
 
 def test_running() -> None:
     """The first attempt sets the start, what was accepted and the run; back-off is over."""
-    patch = status.running(operation(status={"retryAfter": stamp()}), "r1", profile(), NOW)
+    patch = status.running(operation(status={"retryAfter": stamp()}), "r1", job(), NOW)
     assert (patch["phase"], patch["attempts"], patch["runID"], patch["stage"]) == ("Running", 1, "r1", "Starting")
     assert (patch["startTime"], patch["retryAfter"], patch["message"]) == (stamp(), None, "Attempt 1 runs.")
     assert patch["acceptedSpec"] == {"server": "s1", "profile": "p1", "operation": "repave"}
     assert shown(patch)["ReferencesResolved"] == ("True", "Resolved")
+
+
+def test_the_node_of_before_is_kept() -> None:
+    """What the machine was before is written with the first attempt, and nothing where nobody looked."""
+    met = replace(job(), former_node=FormerNode("u", cordoned=True))
+    patch = status.running(operation(), "r1", met, NOW)
+    assert patch["formerNode"] == {"uid": "u", "cordoned": True}
+    assert operation(status=patch).former_node == met.former_node
+    assert "formerNode" not in status.running(operation(), "r1", job(), NOW)
+    assert operation().former_node is None
 
 
 @pytest.mark.parametrize(
@@ -112,13 +123,13 @@ def test_running() -> None:
 )
 def test_running_again(phase: str, words: str) -> None:
     """Another attempt keeps the first start, and says whether it follows a failure or an interruption."""
-    patch = status.running(operation(status=began(60, phase=phase)), "r2", None, NOW)
+    patch = status.running(operation(status=began(60, phase=phase)), "r2", NO_PROFILE, NOW)
     assert (patch["startTime"], patch["attempts"], patch["message"]) == (stamp(-60), 2, words)
 
 
 def test_accepted_without_a_profile() -> None:
     """An Operation that needs no Profile accepts none."""
-    patch = status.running(operation(act="reboot", provisioningProfileRef=None), "r1", None, NOW)
+    patch = status.running(operation(act="reboot", provisioningProfileRef=None), "r1", NO_PROFILE, NOW)
     assert patch["acceptedSpec"] == {"server": "s1", "operation": "reboot"}
 
 

@@ -7,14 +7,15 @@ What a Node has to be after a success is test_evidence.py's; that nothing is wri
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.unit.reconciler.bench import BROKE, Bench
-from tests.unit.reconciler.fakes import FakeKube, cordoned, operation, raw_node, raw_operation, server
+from tests.unit.reconciler.fakes import FakeKube, cordoned, job, operation, raw_node, raw_operation, server
 
 from stargate_reconciler.errors import Forbidden, Gone, UserError
 from stargate_reconciler.evidence import CORDONED_BY
-from stargate_reconciler.model import Object, Outcome, Result
+from stargate_reconciler.model import FormerNode, Object, Outcome, Result
 from stargate_reconciler.witness import Witness
 
 FAILED = Result(Outcome.FAILED, "Cancelled", "Cancelled.", retryable=False)
@@ -61,6 +62,35 @@ def test_a_node_that_cannot_be_given_back(kind: str, error: Exception, words: st
     kube.nodes["s1"] = cordoned(raw_node())
     kube.refuse = lambda what, _: error if what == kind else None
     assert told(kube) == words
+
+
+@pytest.mark.parametrize(
+    ("node", "act", "spec", "expected"),
+    [
+        (raw_node(), "repave", {}, FormerNode("n-s1")),
+        (None, "repave", {}, FormerNode()),
+        ({**raw_node(), "spec": {"unschedulable": True}}, "reboot", {}, FormerNode("n-s1", cordoned=True)),
+        (cordoned(raw_node(), "u-o0"), "reboot", {}, FormerNode("n-s1")),
+        (raw_node(), "mine", {}, None),
+        (raw_node(), "repave", {"provider": "dc-api"}, None),
+    ],
+)
+def test_the_node_of_before(node: Object | None, act: str, spec: dict[str, str], expected: FormerNode | None) -> None:
+    """The Node that a machine is before an Operation is known to its play, and whether a person had cordoned it."""
+    kube = FakeKube()
+    kube.nodes["s1"] = node
+    target = replace(job(**spec), operation=operation(act=act))
+    assert Witness(kube, {}).met(target).former_node == expected  # type: ignore[arg-type]  # a fake
+
+
+def test_the_node_of_before_is_read_once() -> None:
+    """A later attempt is told what the first one met; a missing right is left to the play."""
+    kube = FakeKube()
+    kube.refuse = lambda *_: Forbidden("No right.")
+    witness = Witness(kube, {})  # type: ignore[arg-type]  # a fake
+    later = operation(status={"formerNode": {"uid": "old", "cordoned": False}})
+    assert witness.met(replace(job(), operation=later)).former_node == FormerNode("old")
+    assert witness.met(job()).former_node is None
 
 
 def test_a_success_is_not_looked_at() -> None:
