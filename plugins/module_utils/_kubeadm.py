@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError, clipped
 from ansible_collections.stargate.core.plugins.module_utils._version import Version
+
+DISCOVERY_FILE = "/run/stargate/cluster.json"
 
 _API_VERSIONS = (((1, 31), "v1beta4"), ((1, 22), "v1beta3"), ((1, 15), "v1beta2"))  # from this minor version on
 
@@ -58,21 +60,33 @@ def api_version(kubelet: Version) -> str:
     raise Invalid(f"Failed to configure kubeadm {kubelet.tag}: it is older than 1.15.", code="UnsupportedVersion")
 
 
-def join_configuration(kubelet: Version, member: Member, *, discovery_file: str, token: str) -> str:
-    """Return the JoinConfiguration of a worker; the cluster's address and CA are in `discovery_file`."""
+def discovery_by_token(endpoint: str, token: str, ca_hashes: Collection[str]) -> dict[str, Any]:
+    """Return how kubeadm finds the cluster by what the cluster has signed with the token."""
+    return {
+        "bootstrapToken": {"apiServerEndpoint": endpoint, "token": token, "caCertHashes": sorted(ca_hashes)},
+        "tlsBootstrapToken": token,
+    }
+
+
+def discovery_by_file(token: str) -> dict[str, Any]:
+    """Return how kubeadm finds a cluster that shows nothing to strangers. kubeadm 1.20 pauses five seconds first."""
+    return {"file": {"kubeConfigPath": DISCOVERY_FILE}, "tlsBootstrapToken": token}
+
+
+def join_configuration(kubelet: Version, member: Member, discovery: Mapping[str, Any]) -> str:
+    """Return the JoinConfiguration of a worker."""
     version = api_version(kubelet)
-    discovery: dict[str, Any] = {"file": {"kubeConfigPath": discovery_file}, "tlsBootstrapToken": token}
     document: dict[str, Any] = {
         "apiVersion": f"kubeadm.k8s.io/{version}",
         "kind": "JoinConfiguration",
         "caCertPath": "/etc/kubernetes/pki/ca.crt",
-        "discovery": discovery,
+        "discovery": dict(discovery),
         "nodeRegistration": _registration(kubelet, member),
     }
     if version == "v1beta4":
         document["timeouts"] = {"discovery": "60s", "tlsBootstrap": f"{member.timeout}s"}
     else:
-        discovery["timeout"] = "60s"
+        document["discovery"]["timeout"] = "60s"
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -109,14 +123,8 @@ def discovery_kubeconfig(endpoint: str, ca: str) -> str:
     import base64
 
     cluster = {"server": f"https://{endpoint}", "certificate-authority-data": base64.b64encode(ca.encode()).decode()}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "stargate", "cluster": cluster}],
-        "contexts": [{"name": "stargate", "context": {"cluster": "stargate", "user": ""}}],
-        "current-context": "stargate",
-        "users": [],
-    }
+    # The form of cluster-info: kubeadm takes a cluster without a name as it is, and asks for no user.
+    document = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}], "contexts": []}
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -124,8 +132,8 @@ _CAUSES = (  # pattern in what kubeadm says, code, what to say, may it go away b
     (
         r'[Nn]ode with name .* and status "Ready" already exists',
         "NodeNameTaken",
-        "a Node of this name is Ready elsewhere",
-        False,
+        "the cluster has a Node of this name that is Ready still",
+        True,
     ),
     (
         r"Unauthorized|[Uu]nable to authenticate|could not find a JWS signature|[Tt]oken .*(expired|invalid)",

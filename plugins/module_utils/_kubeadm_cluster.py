@@ -33,6 +33,7 @@ class Cluster:
     endpoint: str  # as the machine was told to reach it
     ca: str  # PEM
     server: str  # as the cluster says that it is to be reached
+    is_signed: bool  # whether what the cluster shows to strangers is signed with the token
     version: Version | None = None
 
 
@@ -101,13 +102,20 @@ def reached(join: Mapping[str, Any], token: str) -> Cluster:
         raise Invalid(f"Failed to trust {endpoint}: the CA that was given has none of the hashes that were given.")
     door = Door(endpoint, ca)
     version = found(str(_welcomed(door, token).body.get("gitVersion", "")))
-    return Cluster(endpoint, ca, _server(door) or endpoint, version)
+    shown = _shown(door)
+    until = time.monotonic() + TOKEN_LAG
+    signature = f"jws-kubeconfig-{token.partition('.')[0]}"
+    while token and shown and signature not in shown and time.monotonic() < until:
+        time.sleep(0.3)
+        shown = _shown(door)
+    server = _address(kubeconfig_facts(shown.get("kubeconfig", "")))
+    return Cluster(endpoint, ca, server or endpoint, signature in shown, version)
 
 
 def server_of(endpoint: str, ca: str) -> str:
     """Return how a cluster says that it is to be reached, the endpoint itself when it does not say."""
     with suppress(StargateError):
-        return _server(Door(endpoint, ca)) or endpoint
+        return _address(kubeconfig_facts(_shown(Door(endpoint, ca)).get("kubeconfig", ""))) or endpoint
     return endpoint
 
 
@@ -119,7 +127,7 @@ def require_same_door(cluster: Cluster) -> None:
         Door(cluster.server, cluster.ca).get("/version")
     except StargateError as error:
         raise Invalid(
-            f"Failed to join by {cluster.endpoint}: the cluster says that it is at {cluster.server}, and that cannot be "
+            f"Failed to join by {cluster.endpoint}: the cluster says that it is at {cluster.server}, which cannot be "
             "reached from this machine. Correct the server in the ConfigMap kube-public/cluster-info.",
             code="EndpointMismatch",
             details=error.details,
@@ -155,7 +163,7 @@ def _welcomed(door: Door, token: str) -> Answer:
 
 def _ca_by_hash(endpoint: str, hashes: set[str]) -> str:
     """Return the CA that the cluster shows to everybody, if its key has one of the hashes."""
-    ca = _config(Door(endpoint)).get("certificate-authority-data", "")
+    ca = kubeconfig_facts(_shown(Door(endpoint)).get("kubeconfig", "")).get("certificate-authority-data", "")
     pem = base64.b64decode(ca).decode(errors="replace") if ca else ""
     if not pem:
         text = f"Failed to find the CA of {endpoint}: it shows no kube-public/cluster-info. Give the CA itself."
@@ -166,14 +174,14 @@ def _ca_by_hash(endpoint: str, hashes: set[str]) -> str:
     return pem
 
 
-def _server(door: Door) -> str:
-    return _config(door).get("server", "").removeprefix("https://").rstrip("/")
+def _shown(door: Door) -> dict[str, str]:
+    """Return what the cluster shows to strangers, {} when it shows nothing."""
+    data = door.get(CLUSTER_INFO).body.get("data")
+    return data if isinstance(data, dict) else {}
 
 
-def _config(door: Door) -> dict[str, str]:
-    """Return the two facts of the kubeconfig in cluster-info, {} when the cluster does not show it."""
-    kubeconfig = door.get(CLUSTER_INFO).body.get("data", {}).get("kubeconfig", "")
-    return kubeconfig_facts(kubeconfig)
+def _address(facts: Mapping[str, str]) -> str:
+    return facts.get("server", "").removeprefix("https://").rstrip("/")
 
 
 def kubeconfig_facts(kubeconfig: str) -> dict[str, str]:

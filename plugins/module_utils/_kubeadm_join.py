@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.stargate.core.plugins.module_utils import _certificates as certificates
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm as kubeadm
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_cluster as clusters
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_member as members
@@ -25,7 +26,6 @@ from ansible_collections.stargate.core.plugins.module_utils._worker_host import 
 from ansible_collections.stargate.core.plugins.module_utils._worker_memory import Memory
 
 JOIN_FILE = f"{RUN_DIR}/join.json"
-DISCOVERY_FILE = f"{RUN_DIR}/cluster.json"
 BOOTSTRAP_FILE = "/etc/kubernetes/bootstrap-kubelet.conf"  # kubeadm's own copy of the token, left when it is killed
 ENABLED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 
@@ -202,9 +202,13 @@ def _wake(run: Run, standing: members.Standing) -> list[str]:
 
 
 def _configuration(kubelet: Version, member: kubeadm.Member, cluster: clusters.Cluster, token: str) -> dict[str, str]:
-    """Return the two files that kubeadm reads."""
-    join = kubeadm.join_configuration(kubelet, member, discovery_file=DISCOVERY_FILE, token=token)
-    return {DISCOVERY_FILE: kubeadm.discovery_kubeconfig(cluster.endpoint, cluster.ca), JOIN_FILE: join}
+    """Return the files that kubeadm reads, by their names."""
+    if cluster.is_signed:
+        pins = certificates.key_hashes(cluster.ca)
+        discovery = kubeadm.discovery_by_token(cluster.endpoint, token, pins)
+        return {JOIN_FILE: kubeadm.join_configuration(kubelet, member, discovery)}
+    join = kubeadm.join_configuration(kubelet, member, kubeadm.discovery_by_file(token))
+    return {kubeadm.DISCOVERY_FILE: kubeadm.discovery_kubeconfig(cluster.endpoint, cluster.ca), JOIN_FILE: join}
 
 
 def _join(host: Host, files: Mapping[str, str], member: kubeadm.Member, token: str) -> None:

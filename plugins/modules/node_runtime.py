@@ -277,6 +277,8 @@ def main() -> None:
             result = perform(module.params, host, check_mode=module.check_mode)
     except StargateError as error:
         module.fail_json(msg=error.message, failure=error.failure())
+    if not module._diff:  # noqa: SLF001  # the name by which every module asks for it
+        del result["diff"]
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)
