@@ -156,12 +156,9 @@ def _kept(held: Mapping[str, str | int], wanted: Wanted) -> Leases:
 
 
 def _macs(seed: str, taken: set[str]) -> Iterator[str]:
-    """Yield locally administered addresses with QEMU's first three bytes, made from the seed."""
-    for turn in count():
-        tail = digest("mac", seed, str(turn))
-        mac = f"52:54:00:{tail[:2]}:{tail[2:4]}:{tail[4:6]}"
-        if mac not in taken:
-            yield mac
+    """Return locally administered addresses with QEMU's first three bytes, made from the seed; there is no end."""
+    tails = (digest("mac", seed, str(turn)) for turn in count())
+    return (mac for tail in tails if (mac := f"52:54:00:{tail[:2]}:{tail[2:4]}:{tail[4:6]}") not in taken)
 
 
 def _address(network: IPv4Network, wanted: Wanted, taken: set[str]) -> str:
