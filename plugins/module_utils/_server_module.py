@@ -3,17 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Options of stargate.core.server, and from options to a result.
 
-PRIVATE to the collection. Reads, plans with _server_object.py, applies. How a cluster is spoken to is not known here.
+PRIVATE to the collection. Reads, plans with _server_object.py, applies. How a cluster is spoken to is _kube.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any
 
-from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError
+from ansible_collections.stargate.core.plugins.module_utils._errors import Conflict, Invalid, NotFound, StargateError
+from ansible_collections.stargate.core.plugins.module_utils._kube import CONNECTION_SPEC, Cluster, path_of
 from ansible_collections.stargate.core.plugins.module_utils._server import problems
 from ansible_collections.stargate.core.plugins.module_utils._server_object import (
+    API_VERSION,
     Change,
     absent,
     merged,
@@ -24,52 +27,26 @@ from ansible_collections.stargate.core.plugins.module_utils._server_object impor
 
 SERVER_SPEC: dict[str, Any] = {
     "argument_spec": {
+        **CONNECTION_SPEC,
         "name": {"type": "str"},
         "namespace": {"type": "str", "required": True},
         "spec": {"type": "dict"},
         "site": {"type": "str", "default": ""},
         "state": {"type": "str", "choices": ["present", "absent", "read"], "default": "present"},
-        "kubeconfig": {"type": "path"},
-        "context": {"type": "str"},
     },
     "required_if": [("state", "present", ("name", "spec")), ("state", "absent", ("name", "site"), True)],
 }
+GROUP = f"/apis/{API_VERSION}"
+NAMESPACES = "/api/v1/namespaces"
 Object = Mapping[str, Any]
 
 
-class Cluster(Protocol):
-    """What is asked of a cluster; errors are StargateErrors."""
-
-    def server(self, namespace: str, name: str) -> Object | None:
-        """Return a Server, None when there is none."""
-
-    def servers(self, namespace: str) -> list[Object]:
-        """Return the Servers of a namespace, [] when there is no such namespace."""
-
-    def has_namespace(self, namespace: str) -> bool:
-        """Whether there is such a namespace."""
-
-    def create_namespace(self, namespace: str) -> None:
-        """Create a namespace; one that is there already is fine."""
-
-    def create(self, namespace: str, body: Object) -> Object:
-        """Create a Server; raises Conflict when there is one."""
-
-    def patch(self, namespace: str, name: str, body: Object) -> Object:
-        """Send a merge patch."""
-
-    def delete(self, namespace: str, name: str, uid: str) -> None:
-        """Delete the Server with this uid; one that is gone is fine."""
-
-
-def perform(params: Mapping[str, Any], cluster: Cluster, *, check_mode: bool) -> dict[str, Any]:
+def perform(params: Mapping[str, Any], environ: Mapping[str, str], *, check_mode: bool) -> dict[str, Any]:
     """Return the result of one task: changed, server or servers, diff; or failed, msg and failure."""
     try:
-        if params["state"] == "read":
-            return {"changed": False, "servers": [told(found) for found in _mine(params, cluster)]}
-        if params["state"] == "absent":
-            return _absent(params, cluster, check_mode=check_mode)
-        return _present(params, cluster, check_mode=check_mode)
+        with Cluster.of(params, environ) as cluster:
+            task = Task(params, cluster, check_mode)
+            return {"present": task.present, "absent": task.absent, "read": task.read}[params["state"]]()
     except StargateError as error:
         return failed(error)
 
@@ -79,40 +56,77 @@ def failed(error: StargateError) -> dict[str, Any]:
     return {"changed": False, "failed": True, "msg": error.message, "failure": error.failure()}
 
 
-def _present(params: Mapping[str, Any], cluster: Cluster, *, check_mode: bool) -> dict[str, Any]:
-    namespace, name = params["namespace"], params["name"]
-    wanted = {"metadata": {"name": name, "namespace": namespace}, "spec": params["spec"]}
-    for sentence in problems(wanted):
-        raise Invalid(f"Failed to describe Server {namespace}/{name}: {sentence}")
-    has_namespace = cluster.has_namespace(namespace)
-    found = cluster.server(namespace, name) if has_namespace else None
-    change = present(found, wanted, params["site"])
-    after: Object = found or change.body
-    if change.verb and not check_mode:
-        if not has_namespace:
-            cluster.create_namespace(namespace)
+class Task:
+    """One task of a play about Servers of one namespace."""
+
+    def __init__(self, params: Mapping[str, Any], cluster: Cluster, check_mode: bool) -> None:
+        """Keep what is asked for; nothing is read yet."""
+        self.params = params
+        self.cluster = cluster
+        self.check_mode = check_mode
+        self.namespace: str = params["namespace"]
+        self.list = f"{path_of(f'{GROUP}/namespaces', self.namespace)}/servers"
+
+    def present(self) -> dict[str, Any]:
+        """Have the object say what is wanted."""
+        name, doing = self.params["name"], f"write Server {self.namespace}/{self.params['name']}"
+        wanted = {"metadata": {"name": name, "namespace": self.namespace}, "spec": self.params["spec"]}
+        for sentence in problems(wanted):
+            raise Invalid(f"Failed to {doing}: {sentence}")
+        found = self._found()
+        change = present(found, wanted, self.params["site"])
+        after: Object = found or change.body
         if change.verb == "create":
-            after = cluster.create(namespace, change.body)
-        else:
-            after = cluster.patch(namespace, name, change.body)
-    diff = {"before": merged(found, Change()), "after": merged(found, change)}
-    return {"changed": bool(change.verb), "server": told(after), "diff": diff}
+            after = self._created(doing, change) or after
+        elif change.verb and not self.check_mode:
+            after = self.cluster.patch(path_of(self.list, name), doing, dict(change.body))
+        diff = {"before": merged(found, Change()), "after": merged(found, change)}
+        return {"changed": bool(change.verb), "server": told(after), "diff": diff}
 
+    def absent(self) -> dict[str, Any]:
+        """Delete what the site made."""
+        gone: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
+        for found in self._mine():
+            change, facts = absent(found, self.params["site"]), told(found)
+            (gone if change.verb else kept).append(facts)
+            if change.verb and not self.check_mode:
+                doing = f"delete Server {self.namespace}/{facts['name']}"
+                self.cluster.delete(path_of(self.list, facts["name"]), doing, facts["uid"])
+        diff = {"before": {"servers": [server["name"] for server in gone]}, "after": {"servers": []}}
+        return {"changed": bool(gone), "servers": gone, "kept": kept, "diff": diff}
 
-def _absent(params: Mapping[str, Any], cluster: Cluster, *, check_mode: bool) -> dict[str, Any]:
-    gone, kept = [], []
-    for found in _mine(params, cluster):
-        change = absent(found, params["site"])
-        (gone if change.verb else kept).append(told(found))
-        if change.verb and not check_mode:
-            cluster.delete(params["namespace"], told(found)["name"], told(found)["uid"])
-    diff = {"before": {"servers": [server["name"] for server in gone]}, "after": {"servers": []}}
-    return {"changed": bool(gone), "servers": gone, "kept": kept, "diff": diff}
+    def read(self) -> dict[str, Any]:
+        """Return what there is."""
+        return {"changed": False, "servers": [told(found) for found in self._mine()]}
 
+    def _mine(self) -> list[Object]:
+        """Return the Server that is named, else those of the site, else all of the namespace."""
+        if self.params["name"]:
+            found = self._found()
+            return [found] if found else []
+        try:
+            servers, _ = self.cluster.items(self.list, f"list the Servers of namespace {self.namespace}")
+        except NotFound:  # where the kind itself is unknown, none was made
+            return []
+        return [server for server in servers if self.params["site"] in ("", owner(server))]
 
-def _mine(params: Mapping[str, Any], cluster: Cluster) -> list[Object]:
-    """Return the Server that is named, else those of the site, else all of the namespace."""
-    if params["name"]:
-        found = cluster.server(params["namespace"], params["name"])
-        return [found] if found else []
-    return [s for s in cluster.servers(params["namespace"]) if params["site"] in ("", owner(s))]
+    def _found(self) -> Object | None:
+        doing = f"read Server {self.namespace}/{self.params['name']}"
+        return self.cluster.find(path_of(self.list, self.params["name"]), doing)
+
+    def _created(self, doing: str, change: Change) -> Object | None:
+        """Create the object, and its namespace before, where these are missing; None in check mode."""
+        if self.cluster.find(GROUP, doing) is None:
+            raise Invalid(
+                f"Failed to {doing}: the cluster at {self.cluster.address} does not know Servers. "
+                "Install the CRDs: make install-crds.",
+                code="CrdsMissing",
+            )
+        if self.check_mode:
+            return None
+        if self.cluster.find(path_of(NAMESPACES, self.namespace), doing) is None:
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+            with suppress(Conflict):  # somebody else was faster
+                self.cluster.create(NAMESPACES, f"create namespace {self.namespace}", body)
+        return self.cluster.create(self.list, doing, dict(change.body))

@@ -101,10 +101,11 @@ def key_pair(inputs: Mapping[str, Any], directory: Path, user_home: Path, *, che
 
 
 def kubeconfig(option: str, environ: Mapping[str, str]) -> str:
-    """Return the path of the kubeconfig: the option, KUBECONFIG, or the user's own; "" when there is none."""
-    named = option or environ.get("KUBECONFIG", "")
+    """Return the kubeconfig: the option, KUBECONFIG, or the user's own; "" when there is none. May be several files."""
+    named = (option or environ.get("KUBECONFIG", "")).split(os.pathsep)
     usual = home(environ) / ".kube" / "config"
-    return str(Path(named).expanduser().absolute()) if named else str(usual) if usual.is_file() else ""
+    paths = [Path(path).expanduser().absolute() for path in named if path] or [usual] * usual.is_file()
+    return os.pathsep.join(str(path) for path in paths)
 
 
 def differences(files: Mapping[Path, str]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ PRIVATE to the collection. The only place that turns a site's errors into a resu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ class Task:
 
     def _kubeconfig(self) -> str:
         path = files.kubeconfig(self.inputs["kubeconfig"], self.environ)
-        if path and not self.inputs["skip_server_cr"] and files.kind_of(path) != "file":
+        found = any(files.kind_of(part) == "file" for part in path.split(os.pathsep))
+        if path and not self.inputs["skip_server_cr"] and not found:
             sentence = f"kubeconfig is {path}, and no such file is there. Check KUBECONFIG, or say skip_server_cr=true."
             refuse([("KubeconfigMissing", sentence)], "read the input")
         return path
