@@ -20,7 +20,7 @@ from ansible_collections.stargate.core.plugins.module_utils import _kubeadm as k
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_cluster as clusters
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_member as members
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError, Timeout, clipped
-from ansible_collections.stargate.core.plugins.module_utils._kubeadm_reset import leftovers, reset
+from ansible_collections.stargate.core.plugins.module_utils._kubeadm_reset import leftovers, require_worker, reset
 from ansible_collections.stargate.core.plugins.module_utils._version import Version
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import RUN_DIR, Host
 from ansible_collections.stargate.core.plugins.module_utils._worker_memory import Memory
@@ -101,6 +101,7 @@ def perform(params: Mapping[str, Any], host: Host, *, check_mode: bool) -> dict[
 def _reset(run: Run) -> list[str]:
     if not leftovers(run.host):
         return []
+    require_worker(run.host)
     if not run.check_mode:
         with run.step("reset"):
             reset(run.host, run.params["cri_socket"])
@@ -161,6 +162,8 @@ def require_sound(params: Mapping[str, Any], *, check_mode: bool) -> None:
     clusters.split(join["endpoint"])
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", params["node_name"]):
         raise Invalid(f"Failed to join as {params['node_name'][:60]!r}: that is no name for a Node.")
+    if not re.fullmatch(r"[0-9a-fA-F:.,]*", params["node_ip"]):
+        raise Invalid(f"Failed to join with the address {params['node_ip'][:60]!r}: it is none.")
     if not (join["ca"] or join["ca_hashes"]):
         raise Invalid(f"Failed to join {join['endpoint']}: neither its CA nor a hash of the CA's key was given.")
     if not re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", join["token"]) and (join["token"] or not check_mode):

@@ -12,12 +12,13 @@ import re
 import shutil
 from pathlib import Path
 
-from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
+from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError
 from ansible_collections.stargate.core.plugins.module_utils._runtime_files import CONFLIST_FILE
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host, disk_errors
 
 KUBELET_DIR = "/var/lib/kubelet"
 TASKS_DIR = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
+MANIFESTS = "/etc/kubernetes/manifests"
 CNI_FILES = "/etc/cni/net.d"
 
 _SIGNS = (
@@ -30,7 +31,7 @@ _SIGNS = (
 )
 _EMPTIED = (
     KUBELET_DIR,
-    "/etc/kubernetes/manifests",
+    MANIFESTS,
     "/etc/kubernetes/pki",
     "/var/lib/cni",
     "/run/kubernetes",
@@ -61,12 +62,23 @@ def leftovers(host: Host) -> list[str]:
     return found + [str(path) for path in _generated_networks(host)]
 
 
+def require_worker(host: Host) -> None:
+    """Refuse to take apart a machine that a control plane runs on."""
+    parts = [name for name in ("kube-apiserver", "etcd") if host.path(f"{MANIFESTS}/{name}.yaml").exists()]
+    if parts:
+        raise Invalid(
+            f"Failed to reset the machine: {' and '.join(parts)} run here, so it is part of a control plane. "
+            "Run kubeadm reset on it yourself if that is what you want.",
+            code="IsControlPlane",
+        )
+
+
 def reset(host: Host, cri_socket: str) -> None:
     """Take away what a membership has left."""
-    host.must(["systemctl", "disable", "--now", "kubelet"], "stop the kubelet", timeout=120)
+    _stop_kubelet(host)
     if host.program("kubeadm"):
         # Its exit code says little: it also fails for want of crictl. What counts is what is left, looked at below.
-        host.run(["kubeadm", "reset", "-f", "--cri-socket", cri_socket], timeout=300)
+        host.run(["kubeadm", "reset", "-f", "--cri-socket", f"unix://{cri_socket}"], timeout=300)
     _remove_containers(host)
     _unmount(host)
     with disk_errors("remove what the kubelet has left"):
@@ -96,6 +108,18 @@ def without_chains(saved: str) -> str:
             script += [f"-X {chain}" for chain in chains]
             script.append("COMMIT")
     return "\n".join([*script, ""]) if script else ""
+
+
+def _stop_kubelet(host: Host) -> None:
+    """Stop the kubelet for good, or it would start again what is taken away."""
+    done = host.run(["systemctl", "disable", "--now", "kubelet"], timeout=120)
+    if not done.ok and "does not exist" not in done.err:
+        raise StargateError(
+            f"Failed to reset the machine: the kubelet does not stop: {done.last_words}.",
+            code="ResetFailed",
+            details=done.last_words,
+            retryable=True,
+        )
 
 
 def _remove_containers(host: Host) -> None:

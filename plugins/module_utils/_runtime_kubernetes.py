@@ -66,7 +66,6 @@ def _from_binaries(ledger: Ledger, wanted: Wanted) -> Version:
             binaries.require(memory, programs, version)
     ledger.file(files.KUBELET_UNIT_FILE, files.kubelet_unit(), owes=["kubelet", "reload"])
     ledger.file(files.KUBELET_DROPIN_FILE, files.kubelet_dropin(), owes=["kubelet", "reload"])
-    ledger.reload()
     return version
 
 
@@ -91,6 +90,7 @@ def is_member(host: Host) -> bool:
 def settle(ledger: Ledger, *, restart: bool) -> list[str]:
     """Have the kubelet run as it is now installed, or not at all outside a cluster; returns what is owed still."""
     host, memory = ledger.host, ledger.memory
+    ledger.reload()
     if not is_member(host):
         if host.path(ENABLED).is_symlink():
             argv = ["systemctl", "disable", "--now", "kubelet"]

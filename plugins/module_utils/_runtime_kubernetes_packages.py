@@ -114,7 +114,6 @@ def _replace(ledger: Ledger, version: Version, act: Callable[[], None]) -> None:
                 ledger.gone(name)
     ledger.memory.owe("reload")
     ledger.do(step(before, version), act)
-    ledger.reload()
     now = None if ledger.check_mode else ledger.memory.version(KUBELET)
     if not ledger.check_mode and now != version:
         raise Invalid(

@@ -216,9 +216,9 @@ failure:
     code:
       description:
         - One of C(ApiForbidden), C(ApiUnreachable), C(Busy), C(CaMismatch), C(CommandFailed), C(CommandTimeout),
-          C(EndpointMismatch), C(Invalid), C(JoinFailed), C(JoinTimeout), C(KubeadmMissing), C(KubeletUnhealthy),
-          C(NodeNameTaken), C(PreflightFailed), C(ResetFailed), C(TokenExpired), C(UnsupportedVersion),
-          C(VersionSkew).
+          C(DiskFull), C(EndpointMismatch), C(Invalid), C(IsControlPlane), C(JoinFailed), C(JoinTimeout),
+          C(KubeadmMissing), C(KubeletUnhealthy), C(NodeNameTaken), C(PreflightFailed), C(ResetFailed),
+          C(TokenExpired), C(UnsupportedVersion), C(VersionSkew).
       type: str
       sample: TokenExpired
     details:
