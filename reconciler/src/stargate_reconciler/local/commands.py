@@ -11,8 +11,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from stargate_reconciler.errors import UserError, WorldError
 from stargate_reconciler.local.progress import Step
@@ -52,19 +53,29 @@ def run(command: Sequence[str | Path], *, log: Path, step: Step | None = None, p
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        last = ""
         try:
-            for line in process.stdout or ():
-                file.write(line)
-                last = (last + line)[-_WORDS:]
-                if step is not None and prefix and line.startswith(prefix):
-                    step.detail = line.removeprefix(prefix).strip().rstrip(".")
+            last = _follow(process, file, lambda line: _show(line, prefix, step))
             code = process.wait()
         except BaseException:
             _end(process)
             raise
     if code != 0:
         raise WorldError(f"{command[0]} ended with code {code}: {last.strip()} (all of it in {log})")
+
+
+def _follow(process: subprocess.Popen[str], file: TextIO, show: Callable[[str], None]) -> str:
+    """Write a command's output to a file until it ends, each line shown; returns its last words."""
+    last = ""
+    for line in process.stdout or ():
+        file.write(line)
+        last = (last + line)[-_WORDS:]
+        show(line)
+    return last
+
+
+def _show(line: str, prefix: str, step: Step | None) -> None:
+    if step is not None and prefix and line.startswith(prefix):
+        step.detail = line.removeprefix(prefix).strip().rstrip(".")
 
 
 def _end(process: subprocess.Popen[str]) -> None:

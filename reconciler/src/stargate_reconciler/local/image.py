@@ -173,10 +173,13 @@ def _uses(process: Path, directory: Path) -> bool:
     with contextlib.suppress(OSError):  # gone, or somebody else's
         if f"{directory}/root" in (process / "mountinfo").read_text(encoding="utf-8", errors="replace"):
             return True
-        for file in (process / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if file.readlink() == directory / "disk.qcow2":
-                    return True
+        return any(_leads_to(file, directory / "disk.qcow2") for file in (process / "fd").iterdir())
+    return False
+
+
+def _leads_to(link: Path, target: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return link.readlink() == target
     return False
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.local import archive
-from stargate_reconciler.local.archive import Archive, Target, chosen, targets, with_sources
+from stargate_reconciler.local.archive import Archive, Index, Target, chosen, of_debian, targets, with_sources
 from stargate_reconciler.local.progress import Progress
 
 INDEXTARGETS = """\
@@ -128,3 +128,26 @@ def test_dependencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: s
     monkeypatch.setattr(archive.shutil, "which", lambda name: name)
     monkeypatch.setattr(Archive, "run", lambda *_a, **_k: output)
     assert Archive(tmp_path, Progress()).dependencies("golang-go") == wanted
+
+
+def test_indexes_of_debian() -> None:
+    """Only Debian's own package indexes count, each place once."""
+    text = (
+        "Packages|Debian|http://a/debian/|Debian\nPackages|Debian|http://a/debian/|Debian\n"
+        "Packages|Debian|http://a/security/|Debian-Security\nTranslations|Debian|http://a/debian/|Debian\n"
+        "Packages|Somebody|http://b/|Tools | more\n\nother\n"
+    )
+    assert of_debian(text) == [Index("http://a/debian/", "Debian"), Index("http://a/security/", "Debian-Security")]
+
+
+def test_machine_without_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where apt does not know yet whose its indexes are, private lists are read first."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(archive.shutil, "which", lambda name: name)
+    one = Archive(tmp_path, Progress())
+    monkeypatch.setattr(one, "update", lambda: asked.append(["update"]))
+    answers = ["Packages||http://a/|\n", "Packages|Debian|http://a/|Debian\n"]
+    monkeypatch.setattr(one, "run", lambda words: asked.append(words) or answers[len(asked) > 1])
+    assert one.indexes_of_debian() == [Index("http://a/", "Debian")]
+    assert asked[1] == ["update"]
+    assert f"Dir::State::Lists={tmp_path}/lists" in asked[2]

@@ -120,6 +120,26 @@ def test_second_build_is_only_a_build(places: Places) -> None:
     assert [words[0] for words in Actor.commands if words[0] in ("nice", "tar", "dpkg-deb")] == ["nice"]
 
 
+def test_stamped_programs_are_kept_apart(places: Places) -> None:
+    """The same source is linked with another patch version; the result is no version that others would find."""
+    request = Request(("kubelet",), places)
+    assert debian.stamped(request, "1.20.3") == {"kubelet": places.cache / "stamped" / "1.20.3" / "kubelet"}
+    (build,) = (words for words in Actor.commands if words[-1] == "./cmd/kubelet")
+    assert "component-base/version.gitVersion=v1.20.3" in build[build.index("-ldflags") + 1]
+    assert not (places.cache / "kube").exists()
+    Actor.commands.clear()
+    debian.stamped(request, "1.20.3")
+    assert Actor.commands == []
+
+
+@pytest.mark.parametrize(("version", "stamp"), [(None, "1.21.0"), ("1.22.1", "1.22.2")])
+def test_stamp_of_another_minor_version(places: Places, version: str | None, stamp: str) -> None:
+    """Only another patch version of what the archive has can be stamped."""
+    with pytest.raises(WorldError, match=r"no patch version of the Kubernetes|has Kubernetes 1.20.2, not 1.22.1"):
+        debian.stamped(Request(("kubelet",), places, version), stamp)
+    assert not (places.cache / "stamped").exists()
+
+
 def test_apt_is_private(places: Places) -> None:
     """Every question to the archive goes to private lists, and the machine's sources are only read."""
     debian.from_debian(Request(NEEDED, places))

@@ -127,3 +127,18 @@ ED25519 = (
     b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n"
     b"-----END PRIVATE KEY-----\n"
 )
+
+
+def test_names_come_later(tmp_path: Path) -> None:
+    """A name that is missing gives the API server a new certificate with all of them, under the same authority."""
+    certificates.make_all(tmp_path)
+    authority = (tmp_path / "ca.crt").read_bytes()
+    certificates.make_all(tmp_path, names=["10.0.2.2"])
+    certificates.make_all(tmp_path, names=["api.test"])
+    wanted = {*certificates.SERVING_NAMES, "10.0.2.2", "api.test"}
+    assert certificates.served(tmp_path / "apiserver.crt") == wanted
+    before = (tmp_path / "apiserver.crt").read_bytes()
+    certificates.make_all(tmp_path, names=["10.0.2.2", "api.test"])
+    assert (tmp_path / "apiserver.crt").read_bytes() == before
+    assert (tmp_path / "ca.crt").read_bytes() == authority
+    handshake(*contexts(tmp_path, "apiserver", "admin"), "10.0.2.2")

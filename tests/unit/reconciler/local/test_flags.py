@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stargate_reconciler.local.flags import CONTROLLERS, Settings, command, has_insecure_ports
+from stargate_reconciler.errors import UserError
+from stargate_reconciler.local.flags import CONTROLLERS, Joinable, Settings, command, has_insecure_ports
 
 NAMES = ("etcd", "kube-apiserver", *CONTROLLERS)
 SETTINGS = Settings(6443, 2379, 2380, "1.20.2", programs={name: f"/bin/{name}" for name in NAMES})
@@ -53,16 +54,42 @@ def test_nothing_listens_beyond_loopback(name: str) -> None:
     assert all(path.startswith("/state/") for path in paths)
 
 
+def test_program_that_is_not_known() -> None:
+    """What was not given is named."""
+    with pytest.raises(UserError, match="Failed to start etcd: where its program is was not said"):
+        command("etcd", replace(SETTINGS, programs={}), HERE)
+
+
+@pytest.mark.parametrize(
+    ("joinable", "address", "names"),
+    [
+        (Joinable(), "127.0.0.1", ("10.0.2.2", "127.0.0.1")),
+        (Joinable("10.1.1.1", "10.1.1.1"), "10.1.1.1", ("10.1.1.1", "10.0.2.2")),
+        (Joinable("10.1.1.1", "0.0.0.0", ("a.test",)), "127.0.0.1", ("10.1.1.1", "10.0.2.2", "a.test")),
+    ],
+)
+def test_joinable(joinable: Joinable, address: str, names: tuple[str, ...]) -> None:
+    """Machines and this one each reach it where it listens, under names that its certificate has."""
+    settings = replace(SETTINGS, joinable=joinable)
+    words = command("kube-apiserver", settings, HERE)
+    assert {f"--bind-address={joinable.bind}", f"--advertise-address={joinable.advertise}"} <= set(words)
+    assert not [word for word in words if "endpoint-reconciler" in word]
+    assert (settings.url, settings.endpoint) == (f"https://{address}:6443", f"{joinable.advertise}:6443")
+    assert joinable.names == names
+
+
 @pytest.mark.parametrize(("controllers", "wanted"), [(False, NAMES[:2]), (True, NAMES)])
 def test_order_of_start(controllers: bool, wanted: tuple[str, ...]) -> None:
     """etcd comes first, controllers last and only when asked for."""
     assert replace(SETTINGS, controllers=controllers).names == wanted
 
 
-def test_settings_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("joinable", [None, Joinable(sans=("a", "b"))])
+def test_settings_are_kept(tmp_path: Path, joinable: Joinable | None) -> None:
     """What was saved is what is loaded."""
-    SETTINGS.save(tmp_path / "settings.json")
-    assert Settings.load(tmp_path / "settings.json") == SETTINGS
+    settings = replace(SETTINGS, joinable=joinable)
+    settings.save(tmp_path / "settings.json")
+    assert Settings.load(tmp_path / "settings.json") == settings
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
     assert SETTINGS.url == "https://127.0.0.1:6443"
 
