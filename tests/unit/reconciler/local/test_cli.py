@@ -13,6 +13,7 @@ import pytest
 
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.local import cli
+from stargate_reconciler.local.flags import Joinable, Settings
 from stargate_reconciler.local.programs import EVERYTHING, NEEDED, WITH_CONTROLLERS, Request
 
 
@@ -34,6 +35,36 @@ def test_arguments(tmp_path: Path, state: Path) -> None:
     assert cli.read(["down", "--keep", "--state-dir", str(tmp_path)])[1].places.state == tmp_path
     assert cli.read(["down", "--keep"])[1].keep is True
     assert cli.read(["status", "-o", "json"])[1].output == "json"
+
+
+def test_joinable() -> None:
+    """How machines reach it is read, and the controllers come along."""
+    call = cli.read(["up", "--joinable"])[1]
+    assert call.joinable == Joinable()
+    words = ["up", "--joinable", "--advertise", "10.1.1.1", "--bind", "0.0.0.0", "--san", "a", "--san", "b"]
+    assert cli.read(words)[1].joinable == Joinable("10.1.1.1", "0.0.0.0", ("a", "b"))
+    assert cli.read(["up"])[1].joinable is None
+
+
+def test_joinable_as_before(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept control plane that machines joined comes back as one, with its controllers' programs."""
+    asked: list[Request] = []
+    monkeypatch.setattr(cli, "obtain", lambda request: asked.append(request) or {})
+    (state / "control-plane").mkdir(parents=True)
+    Settings(1, 2, 3, "1.30.0", joinable=Joinable("10.1.1.1")).save(state / "control-plane" / "settings.json")
+    call = cli.read(["up"])[1].as_before()
+    assert call.joinable == Joinable("10.1.1.1")
+    call.obtain()
+    assert set(asked[0].programs) == set(WITH_CONTROLLERS)
+
+
+def test_stamp(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Programs are built with another patch version when that is asked for."""
+    monkeypatch.setattr(
+        cli, "obtain_stamped", lambda request, stamp: {p: tmp_path / stamp / p for p in request.programs}
+    )
+    assert cli.main(["binaries", "--stamp", "v1.20.3", "kubelet", "kubeadm"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/1.20.3\n"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +92,9 @@ def test_programs(monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: tup
         (["up", "--port", "70000"], "70000 is no port: use 1 to 65535"),
         (["up", "--port", "http"], "invalid _port value"),
         (["up", "--kube-version", "latest"], "latest is no version such as"),
+        (["up", "--bind", "10.0.0.1"], "--bind says how machines join: use it with --joinable"),
+        (["up", "--joinable", "--bind", "here"], "here is no IPv4 address"),
+        (["up", "--joinable", "--advertise", "127.0.0.1"], "machines cannot reach 127.0.0.1: use an address"),
         (["binaries", "minikube"], "there is no program minikube; choose of etcd, kube-apiserver"),
     ],
 )

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from stargate_reconciler.errors import UserError, WorldError
-from stargate_reconciler.local import control_plane
+from stargate_reconciler.local import certificates, control_plane
+from stargate_reconciler.local.api import Api
 from stargate_reconciler.local.control_plane import ControlPlane, version_of
+from stargate_reconciler.local.flags import CONTROLLERS, Joinable
 
 VERSION = '[ "$1" = --version ] && echo Kubernetes v1.30.0 && exit\n'
 LIVES = "sleep 60 & wait"
@@ -144,3 +146,56 @@ def test_later_start_has_the_same_port(plane: ControlPlane, tmp_path: Path, monk
         ports.append(settings.port)
         assert plane.stop() is True
     assert ports[0] == ports[1]
+
+
+def with_controllers(directory: Path) -> dict[str, Path]:
+    """Return all programs, each of which only lives."""
+    return programs(directory) | {name: script(directory / name, LIVES) for name in CONTROLLERS}
+
+
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of applied objects, by an API that is ready at once."""
+    names: list[str] = []
+    monkeypatch.setattr(Api, "get", lambda *_: (200, "ok"))
+    monkeypatch.setattr(Api, "apply", lambda _self, manifest: names.append(manifest["metadata"]["name"]))
+    return names
+
+
+def test_joinable_later(plane: ControlPlane, tmp_path: Path, applied: list[str]) -> None:
+    """A running control plane becomes joinable: another API server with another certificate, the same etcd."""
+    plane.start(programs(tmp_path))
+    before = plane.status()
+    try:
+        assert applied == []
+        assert plane.start(with_controllers(tmp_path), joinable=Joinable(sans=("api.test",))) is True
+        after = plane.status()
+        assert (after.endpoint, after.url, after.controllers) == (f"10.0.2.2:{after.url[-5:]}", before.url, True)
+        assert before.processes["etcd"] == after.processes["etcd"]
+        assert before.processes["kube-apiserver"] != after.processes["kube-apiserver"]
+        assert {"cluster-info", "kubeadm-config", "kubeadm:get-nodes"} <= set(applied)
+        assert {"10.0.2.2", "api.test"} <= certificates.served(plane.directory / "pki" / "apiserver.crt")
+    finally:
+        plane.stop()
+
+
+@pytest.mark.usefixtures("applied")
+def test_joinable_stays_so(plane: ControlPlane, tmp_path: Path) -> None:
+    """Asked again it only runs, asked for another address it refuses, and after a stop it is joinable again."""
+    joinable = Joinable("10.1.1.1")
+    plane.start(with_controllers(tmp_path), joinable=joinable)
+    try:
+        assert plane.start(with_controllers(tmp_path), joinable=joinable) is False
+        assert plane.start(with_controllers(tmp_path)) is False
+        with pytest.raises(
+            UserError, match=r"reach it at 10.0.2.2: it runs for others, at 10.1.1.1:\d+. Stop it first"
+        ):
+            plane.start(with_controllers(tmp_path), joinable=Joinable())
+        plane.stop()
+        with pytest.raises(UserError, match="Failed to start kube-controller-manager: where its program is"):
+            plane.start(programs(tmp_path))
+        assert plane.status().state == "stopped"
+        assert plane.start(with_controllers(tmp_path)) is True
+        assert plane.status().endpoint.startswith("10.1.1.1:")
+    finally:
+        plane.stop()
