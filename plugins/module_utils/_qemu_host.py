@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from ansible_collections.stargate.core.plugins.module_utils._bridge import Bridg
 from ansible_collections.stargate.core.plugins.module_utils._bridge_host import BridgeHost
 from ansible_collections.stargate.core.plugins.module_utils._errors import (
     Conflict,
+    Invalid,
     StargateError,
     Timeout,
     Unreachable,
     clipped,
 )
-from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, Places, is_port_free
+from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, Places, is_port_free, load
 from ansible_collections.stargate.core.plugins.module_utils._netns import NAMESPACES, ssh_banner
 from ansible_collections.stargate.core.plugins.module_utils._process import alive, end, environment, gone, remember
 from ansible_collections.stargate.core.plugins.module_utils._program import found
@@ -50,6 +51,8 @@ BRIDGE = "stargate-br0"
 POWERDOWN = 60.0
 """Seconds that a guest has to switch itself off."""
 _START = 30.0
+_LINGERING = 3.0
+"""Seconds for which a process that was killed may still hold its port and its disk."""
 _PID = "pid"
 _CONSOLE_LINES = 5
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9])")
@@ -79,8 +82,8 @@ class Qemu:
         if definition.network == "bridge":
             if not running:
                 self._bridge(definition).examine()
-        elif definition.port and not running and not is_port_free(definition.port):
-            raise self._port_taken(definition)
+        elif definition.port and not running:
+            self._await_port(definition)
         if not self.renews and (self._directory(definition) / "instance-id").exists():
             self._stock.check(definition)
         elif self.foretells:
@@ -104,7 +107,7 @@ class Qemu:
         able = ability(self._places.machines_dir)
         with self._connected(definition, vde=able.vde) as lan:
             setting = Setting(able.accel, lan, material.disk_cache, material.kernel, material.initrd)
-            self._launch(definition, setting)
+            self._launch_patiently(definition, setting)
         self._stock.note(definition, replace(material, accel=able.accel, accel_reason=able.reason))
 
     def stop(self, definition: Definition) -> None:
@@ -128,7 +131,7 @@ class Qemu:
         definition = self._with_lease(definition)
         if definition.network == "bridge":
             place = (definition.netns, definition.bridge)
-            others = [d for d in self._places.machines() if d.key != definition.key and d.network == "bridge"]
+            others = [other for other in self._others(definition) if other.network == "bridge"]
             last = all((other.netns, other.bridge) != place for other in others)
             self._bridge(definition).remove(last=last)
             return
@@ -158,6 +161,17 @@ class Qemu:
         console = str(self._directory(definition) / CONSOLE)
         return {"console": console, "accel": material.accel, "accel_reason": material.accel_reason}
 
+    def _launch_patiently(self, definition: Definition, setting: Setting) -> None:
+        until = time.monotonic() + _LINGERING
+        while True:
+            try:
+                self._launch(definition, setting)
+                return
+            except StargateError as error:
+                if error.code not in ("DiskInUse", "PortTaken") or time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
+
     def _launch(self, definition: Definition, setting: Setting) -> None:
         directory = self._directory(definition)
         (directory / CONTROL).unlink(missing_ok=True)
@@ -178,7 +192,7 @@ class Qemu:
             )
         remember(directory / _PID, process.pid)
         until = time.monotonic() + _START
-        while peer(directory) != process.pid:
+        while not _answers(directory):
             if process.poll() is not None:
                 raise complaint(definition, self._text(definition, LOG))
             if time.monotonic() > until:
@@ -193,8 +207,8 @@ class Qemu:
             self._bridge(definition).ensure()
             yield "tap"
             return
-        if definition.port and not is_port_free(definition.port):
-            raise self._port_taken(definition)
+        if definition.port:
+            self._await_port(definition)
         lan = Lan(self._places, definition)
         with lan.held():
             kind = lan.kind(vde=vde)
@@ -228,7 +242,7 @@ class Qemu:
                 execute(directory, "system_powerdown")
             except Unreachable:
                 return
-            if gone(directory / _PID, 5.0):
+            if gone(directory / _PID, min(5.0, POWERDOWN)):
                 return
 
     def _bridge(self, definition: Definition) -> BridgeHost:
@@ -236,8 +250,18 @@ class Qemu:
         return BridgeHost(bridge, Tap(definition.tap, definition.key), self._warn)
 
     def _neighbours(self, definition: Definition) -> list[Definition]:
-        others = self._places.machines(definition.namespace, definition.site)
-        return [other for other in others if other.key != definition.key and other.network == "user"]
+        site = (definition.namespace, definition.site, "user")
+        return [d for d in self._others(definition) if (d.namespace, d.site, d.network) == site]
+
+    def _others(self, definition: Definition) -> list[Definition]:
+        """Return all other machines, without those whose definition is broken: they must not be in the way."""
+        others = []
+        for path in self._places.machines_dir.glob("*/*/machine.json"):
+            namespace, name = path.parts[-3:-1]
+            if f"{namespace}/{name}" != definition.key:
+                with suppress(Invalid):
+                    others.append(load(self._places, namespace, name))
+        return [other for other in others if other is not None]
 
     def _with_lease(self, definition: Definition) -> Definition:
         """Return a definition that is a bare name with what the leases tell of its network."""
@@ -249,12 +273,17 @@ class Qemu:
             definition, network="bridge", netns=netns, bridge=bridge, cidr=str(held["cidr"]), tap=str(held["tap"])
         )
 
-    def _port_taken(self, definition: Definition) -> StargateError:
-        return Conflict(
-            f"Failed to start machine {definition.key}: another program listens on 127.0.0.1:{definition.port}, which "
-            "leads to the machine. Stop it, or make the machine absent and anew.",
-            code="PortTaken",
-        )
+    @staticmethod
+    def _await_port(definition: Definition) -> None:
+        until = time.monotonic() + _LINGERING
+        while not is_port_free(definition.port):
+            if time.monotonic() > until:
+                raise Conflict(
+                    f"Failed to start machine {definition.key}: another program listens on 127.0.0.1:{definition.port},"
+                    " which leads to the machine. Stop it, or make the machine absent and anew.",
+                    code="PortTaken",
+                )
+            time.sleep(0.05)
 
     def _died(self, definition: Definition) -> StargateError:
         said = complaint(definition, self._text(definition, LOG)).details
@@ -291,3 +320,12 @@ class Qemu:
 
     def _directory(self, definition: Definition) -> Path:
         return self._places.directory(definition.namespace, definition.name)
+
+
+def _answers(directory: Path) -> bool:
+    """Whether QEMU takes commands, which it does when it has set up everything; its socket is there before."""
+    try:
+        execute(directory, "query-status")
+    except Unreachable:
+        return False
+    return True

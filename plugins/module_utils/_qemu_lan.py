@@ -26,6 +26,8 @@ SWITCH = "vde_switch"
 _LONGEST_PATH = 80
 """Of the switch's directory; sockets in it have longer names, and a socket's path ends at 107."""
 _PORTS = 64
+PATIENCE = 10.0
+"""Seconds that the switch has to come up."""
 _FILES = ("lan.pid", "lan.log", "lan.kind", "lan.switch-pid")
 
 
@@ -68,7 +70,7 @@ class Lan:
     def rest(self) -> None:
         """End the switch; it is started again with the next machine."""
         end(self.directory / "lan.pid")
-        for path in (self.directory / "lan").glob("*"):
+        for path in [self.directory / "lan.switch-pid", *(self.directory / "lan").glob("*")]:
             path.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             (self.directory / "lan").rmdir()
@@ -111,11 +113,12 @@ class Lan:
                 check=False,
                 start_new_session=True,
             )
-        for _ in range(100):
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
             with suppress(OSError, ValueError):
-                pid = int((self.directory / "lan.switch-pid").read_text(encoding="ascii"))
-                if (self.directory / "lan" / "ctl").exists():
-                    remember(self.directory / "lan.pid", pid)
+                said = (self.directory / "lan.switch-pid").read_text(encoding="ascii")
+                if said.endswith("\n") and (self.directory / "lan" / "ctl").exists():
+                    remember(self.directory / "lan.pid", int(said))
                     return
             time.sleep(0.05)
         said = (self.directory / "lan.log").read_text(encoding="utf-8", errors="replace")

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,13 +53,26 @@ def _connected(directory: Path) -> socket.socket:
     control = socket.socket(socket.AF_UNIX)
     try:
         control.settimeout(_SECONDS)
-        control.connect(f"/proc/self/fd/{handle}/{CONTROL}")
+        _connect(control, f"/proc/self/fd/{handle}/{CONTROL}")
     except OSError:
         control.close()
         raise
     finally:
         os.close(handle)
     return control
+
+
+def _connect(control: socket.socket, path: str) -> None:
+    """Connect; QEMU lets one wait in line, and whoever comes then is sent away with EAGAIN."""
+    until = time.monotonic() + _SECONDS
+    while True:
+        try:
+            control.connect(path)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _await_return(readline: Callable[[], bytes]) -> None:

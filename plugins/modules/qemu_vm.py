@@ -254,14 +254,16 @@ from ansible_collections.stargate.core.plugins.module_utils._machine_module impo
 from ansible_collections.stargate.core.plugins.module_utils._qemu_host import Qemu
 from ansible_collections.stargate.core.plugins.module_utils._qemu_stock import Options, Stock
 
+OWN = {
+    "image_cache": {"type": "path"},
+    "disk_cache": {"type": "str", "choices": ["writeback", "none", "writethrough", "unsafe"]},
+}
+
 
 def main() -> None:
     """Do what the options say."""
     spec = machine_spec(Qemu.kinds)
-    spec["argument_spec"].update(
-        image_cache={"type": "path"},
-        disk_cache={"type": "str", "choices": ["writeback", "none", "writethrough", "unsafe"]},
-    )
+    spec["argument_spec"].update(OWN)
     module = AnsibleModule(**spec)
     places = Places.chosen(module.params["machines_dir"])
     options = Options(module.params["image_cache"], module.params["disk_cache"])
