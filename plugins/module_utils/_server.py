@@ -194,7 +194,12 @@ def _connection(server: Object, profile: Object | None, ssh: Object) -> dict[str
     config = text_at(ssh, "config")
     if config:
         arguments = f"-F {shlex.quote(config)}"
-        return {"ansible_host": hostname(server), "ansible_ssh_common_args": arguments, "stargate_ssh_config": config}
+        return {
+            "ansible_host": hostname(server),
+            "ansible_ssh_common_args": arguments,
+            "stargate_ssh_config": config,
+            "stargate_ssh_key_file": text_at(ssh, "private_key_file"),
+        }
     dialled, router = address(server), _at(server, "spec", "routerIP")
     user = text_at(ssh, "user") or text_at(profile or {}, "spec", "adminUsername") or DEFAULT_USER
     ports = _is_unset_or_port(server, "sshPort") and _is_unset_or_port(server, "routerPort")
