@@ -32,12 +32,12 @@ class Package:
     @property
     def upstream(self) -> Version | None:
         """The version without what Debian adds before and after it."""
-        return found(self.version.rpartition(":")[2])
+        return found(self.version.rpartition(":")[2].rpartition("-")[0].replace("~", "-"))
 
     @property
     def revision(self) -> list[int]:
         """A key to sort packages of the same upstream version by."""
-        return [int(digits) for digits in re.findall(r"\d+", self.version.partition("-")[2])]
+        return [int(digits) for digits in re.findall(r"\d+", self.version.rpartition("-")[2])]
 
 
 def installed(status: str, names: Iterable[str]) -> dict[str, Package]:
