@@ -143,7 +143,7 @@ class Cluster:
         """Take over the connection; `clock` has monotonic and sleep."""
         self._connection = connection
         self._patience = unreachable_after
-        self._clock = clock
+        self.clock = clock
 
     @classmethod
     def of(cls, params: Mapping[str, Any], environ: Mapping[str, str]) -> Cluster:
@@ -205,14 +205,14 @@ class Cluster:
 
     def ask(self, method: str, path: str, doing: str, *, body: Object | None = None, **options: Any) -> Answer:
         """Return the answer to a request. Options: `query`; `expected`, the statuses that are no failure."""
-        started, pause = self._clock.monotonic(), SHORTEST_PAUSE
+        started, pause = self.clock.monotonic(), SHORTEST_PAUSE
         while True:
             try:
                 return self._once(method, path, doing, body=body, **options)
             except (Unreachable, Unavailable) as error:
-                if self._clock.monotonic() - started + pause > self._patience:
+                if error.code == "Expired" or self.clock.monotonic() - started + pause > self._patience:
                     raise
-                self._clock.sleep(max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE)))
+                self.clock.sleep(max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE)))
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def watch(self, path: str, doing: str, *, seconds: int, **query: Any) -> Iterator[Object]:

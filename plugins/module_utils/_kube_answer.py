@@ -26,6 +26,8 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import (
     clipped,
 )
 
+EXPIRED = 410
+"""What was asked for is too old by now; it has to be listed from the start."""
 RIGHTS = "reconciler/deploy/rbac.yaml"
 
 
@@ -63,8 +65,8 @@ def refused(answer: Answer, doing: str, address: str) -> StargateError:
         kind, code, remedy = _KINDS[answer.status]
         cause = f"{answer.message}. {remedy}" if remedy else f"{answer.message}."
         return kind(f"Failed to {doing}: {cause}", code=code, details=answer.message)
-    if answer.status >= 500 or answer.status == 429:
-        code = "Throttled" if answer.status == 429 else "ServerError"
+    if answer.status >= 500 or answer.status in (EXPIRED, 429):
+        code = {EXPIRED: "Expired", 429: "Throttled"}.get(answer.status, "ServerError")
         text = f"Failed to {doing}: the API server at {address} answers {answer.status}, {answer.message}."
         error = Unavailable(text, code=code, details=answer.message)
         error.retry_after = answer.retry_after
