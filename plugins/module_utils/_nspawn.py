@@ -116,9 +116,8 @@ def files(definition: Definition, seed: Mapping[str, str], *, sysctls: Mapping[s
     }
 
 
-def links(definition: Definition) -> dict[str, str]:
+def links() -> dict[str, str]:
     """Return the symbolic links that a fresh upper layer has, by path."""
-    del definition
     masks = {f"etc/systemd/system/{unit}": "/dev/null" for unit in MASKED}
     return {**masks, f"etc/systemd/system/sysinit.target.wants/{_UNIT}": f"../{_UNIT}"}
 

@@ -45,7 +45,9 @@ from ansible_collections.stargate.core.plugins.module_utils._seed import host_ke
 CONSOLES_KEPT = 3
 INOTIFY_NEED = 12  # instances that a machine with a kubelet holds: 8 without, 4 by kubelet and containerd
 HALT = signal.SIGRTMIN + 4  # what systemd as init takes for "power off"
+BOOT_PATIENCE = 60.0  # seconds until a machine has an init
 PATIENCE = 20.0  # seconds in which a machine powers off by itself
+PROC = Path("/proc")
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x00-\x08\x0b-\x1f]")
 
@@ -104,7 +106,7 @@ class Nspawn:
             _rotate(parts.console)
             for name, text in {**files(definition, seed, sysctls=values), **unit(groups)}.items():
                 _place(parts.upper / name, text)
-            for name, target in links(definition).items():
+            for name, target in links().items():
                 _directory(parts.upper / name).symlink_to(target)
             parts.lower.write_text(f"{lower}\n", encoding="utf-8")
         except OSError as error:
@@ -200,7 +202,7 @@ class Nspawn:
                 preexec_fn=lambda: _enter(entries),  # noqa: PLW1509  # no other thread in this process
             )
             remember(parts.pid, process.pid)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + BOOT_PATIENCE
             while not _init(process.pid) and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
         if process.poll() is not None or not _init(process.pid):
@@ -303,8 +305,8 @@ def _init(pid: int) -> int:
     while unseen:
         pid = unseen.pop()
         try:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            status = (PROC / f"{pid}/status").read_text(encoding="utf-8")
+            children = (PROC / f"{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         except OSError:
             continue
         numbers = re.search(r"^NSpid:(.*)$", status, re.MULTILINE)
@@ -318,14 +320,21 @@ def _init(pid: int) -> int:
 def _mount_namespace(doing: str) -> Iterator[str]:
     """Hold a new mount namespace that sees the host's mounts and keeps its own; processes in it make it last."""
     command = [found("unshare", doing=doing), "--mount", "--propagation", "slave", "cat"]
+    ours = _namespace("self")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as holder:
-        path, ours = Path(f"/proc/{holder.pid}/ns/mnt"), Path("/proc/self/ns/mnt").stat().st_ino
-        deadline = time.monotonic() + 10
-        while path.stat().st_ino == ours and holder.poll() is None and time.monotonic() < deadline:
+        while _namespace(str(holder.pid)) == ours:
             time.sleep(0.002)
-        if holder.poll() is not None:
+        if not _namespace(str(holder.pid)):
             raise StargateError(f"Failed to {doing}: no mount namespace can be made here.", code="StartFailed")
-        yield str(path)
+        yield f"/proc/{holder.pid}/ns/mnt"
+
+
+def _namespace(pid: str) -> int:
+    """Return the number of a process's mount namespace, 0 when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _examine_inotify(doing: str) -> None:

@@ -146,35 +146,34 @@ def test_steps(state: str, found: Found, instance_id: str, expected: str) -> Non
 
 
 def test_a_new_machine(world: World) -> None:
-    """It is examined, made, started and awaited; the result says where it is."""
-    result = world.run(**NEW, wait=9.0, instance_id="i-1")
+    """It is examined, made, started and awaited, with what the provider and the house give it."""
+    world.run(**NEW, wait=9.0, instance_id="i-1")
     assert world.acts == ["examine", "renew i-1", "start", "await 9"]
     definition = load(world.places, "default", "gw")
     assert definition is not None
     assert (definition.provider, definition.site, definition.cpus, definition.memory) == ("fake", "gw", 1, 2048)
     assert (definition.dns, definition.public_key) == (["10.0.2.3"], KEY)
-    directory = world.places.directory("default", "gw")
-    assert (result["changed"], result["drift"]) == (True, [])
+
+
+def test_the_result(world: World) -> None:
+    """It says who and where the machine is, how it is reached, and what changed."""
+    result = world.run(**NEW, instance_id="i-1")
+    definition = load(world.places, "default", "gw")
+    assert definition is not None
+    names = ("name", "namespace", "site", "role", "provider", "address", "mac", "port", "pod_cidr")
     assert result["machine"] == {
-        "name": "gw",
-        "namespace": "default",
-        "site": "gw",
-        "role": "router",
-        "provider": "fake",
-        "address": "192.168.100.2",
-        "mac": definition.mac,
-        "port": definition.port,
-        "pod_cidr": "",
+        **{name: getattr(definition, name) for name in names},
         "state": "running",
         "host_keys": [],
         "pid": 42,
-        "directory": str(directory),
+        "directory": str(world.places.directory("default", "gw")),
         "instance_id": "i-1",
         "console": "/gw.log",
         "accel": "none",
     }
+    assert (result["changed"], result["drift"]) == (True, [])
     assert result["diff"]["before"] == {"state": "absent"}
-    assert result["diff"]["after"]["address"] == "192.168.100.2"
+    assert result["diff"]["after"]["address"] == definition.address == "192.168.100.2"
 
 
 def test_a_second_run_changes_nothing(world: World) -> None:
