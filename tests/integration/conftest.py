@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.daemon import Cluster, DaemonProcess
 from tests.integration.datacenter import MockDatacenter
+from tests.integration.nodes import JoinableCluster, joinable
 from tests.integration.sshd import SshHost, free_port, make_key
 
 
@@ -20,6 +21,13 @@ from tests.integration.sshd import SshHost, free_port, make_key
 def cluster(control_plane: Any, crds: Any, namespace: str) -> Cluster:
     """Return kubectl for a fresh namespace of a cluster that knows the CRDs."""
     return Cluster(control_plane.kubectl, control_plane.kubeconfig, namespace)
+
+
+@pytest.fixture(scope="session")
+def joinable_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JoinableCluster]:
+    """Return a control plane of its own that machines can join."""
+    with joinable(tmp_path_factory.mktemp("joinable") / "control-plane") as running:
+        yield running
 
 
 @pytest.fixture
