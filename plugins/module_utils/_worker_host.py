@@ -32,6 +32,7 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import (
 )
 
 RUN_DIR = "/run/stargate"  # in memory, and only root's
+GRACE = 5.0  # seconds for what a killed program had said
 LOCK_FILE = f"{RUN_DIR}/worker.lock"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -212,6 +213,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _rest(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     """Return what a killed program had said; a grandchild in a session of its own may hold the pipe open."""
     try:
-        return process.communicate(timeout=5)
+        return process.communicate(timeout=GRACE)
     except subprocess.TimeoutExpired as error:
         return error.stdout or b"", error.stderr or b""
