@@ -262,7 +262,15 @@ RIGHTS = [
     ("no", "patch", "operations.stargate.io", "dc-west"),
     ("no", "delete", "servers.stargate.io", "dc-west"),
     ("no", "create", "pods", "dc-west"),
-    ("no", "get", "nodes", "default"),
+    ("yes", "patch", "nodes", "default"),
+    ("no", "create", "nodes", "default"),
+    ("yes", "create", "pods/eviction", "dc-west"),
+    ("no", "delete", "pods", "dc-west"),
+    ("yes", "create", "secrets", "kube-system"),
+    ("no", "get", "secrets", "kube-system"),
+    ("no", "list", "secrets", "kube-system"),
+    ("yes", "watch", "configmaps/cluster-info", "kube-public"),
+    ("no", "get", "configmaps/other", "kube-public"),
 ]
 
 
@@ -277,6 +285,6 @@ def rights(kubectl: Kubectl) -> Kubectl:
 def test_the_shipped_rights_are_the_least(rights: Kubectl, answer: str, verb: str, what: str, namespace: str) -> None:
     """The reconciler's account may do what it needs, and nothing beside it."""
     kind, _, rest = what.partition("/")
-    question = [verb, kind, "--subresource=status"] if rest == "status" else [verb, what]
+    question = [verb, kind, f"--subresource={rest}"] if rest in ("status", "eviction") else [verb, what]
     said = rights.run("auth", "can-i", *question, "-n", namespace, f"--as={ACCOUNT}").stdout
     assert said.strip() == answer
