@@ -29,6 +29,10 @@ control-plane: deps ## Start a local etcd and kube-apiserver; the last line is t
 control-plane-down: deps ## Stop the local control plane
 	@$(BIN)/stargate-control-plane down
 
+.PHONY: machine-image
+machine-image: deps ## Build the image of local machines (once, as root); the last line is its directory
+	@$(BIN)/stargate-machine-image build $(ARGS)
+
 .PHONY: install-crds
 install-crds: ## Install the three CRDs into the cluster of KUBECONFIG
 	@scripts/kubectl apply --validate=false -f crds/
@@ -60,6 +64,10 @@ run-controller: deps ## Run the reconciler for all namespaces, with the two mock
 .PHONY: start-controllers
 start-controllers: run-controller ## The same: one reconciler serves every provider
 
+.PHONY: prep
+prep: deps ## Make a router, workers and their Servers; ARGS="-e provider=qemu -e vm=a,b", with -e state=absent the reverse
+	@$(BIN)/ansible-playbook playbooks/prep-dc-inventory.yml $(ARGS)
+
 .PHONY: test
 test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue" for some of them
 	@scripts/test $(ARGS)
@@ -67,6 +75,10 @@ test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue
 .PHONY: lint
 lint: ## Run every static check; ARGS="ruff types" for some of them
 	@scripts/lint $(ARGS)
+
+.PHONY: molecule
+molecule: ## Try roles on real machines, by molecule; ARGS="node_runtime" for some scenarios
+	@scripts/molecule $(ARGS)
 
 .PHONY: bench
 bench: deps ## Measure the rows of docs/benchmarks.md; results also in build/bench.json
