@@ -32,9 +32,14 @@ SHADOWED = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-# The network is set up from outside, devices are the host's, and nobody sits at the console.
+# The network is set up from outside, devices and the kernel's own file systems are the host's, and nobody sits at
+# the console.
 MASKED = (
     "console-getty.service",
+    "dev-hugepages.mount",
+    "modprobe@.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
     "systemd-networkd.service",
     "systemd-networkd.socket",
     "systemd-networkd-wait-online.service",
@@ -44,6 +49,7 @@ MASKED = (
 )
 _SEED = "var/lib/cloud/seed/nocloud-net"
 _SHADOWS = "usr/local/lib/stargate/sysctl"
+_MOUNTS = "usr/local/lib/stargate/machine-mounts"
 _UNIT = "stargate-machine.service"
 _BOUND = ("containerd", "kubelet")  # directories below /var/lib that must not be on an overlay
 
@@ -108,7 +114,7 @@ def files(definition: Definition, seed: Mapping[str, str], *, sysctls: Mapping[s
     return {
         **{f"{_SEED}/{name}": text for name, text in seed.items() if name != "network-config"},
         **{f"{_SHADOWS}/{name}": text for name, text in sysctls.items()},
-        "etc/cloud/cloud.cfg.d/95-stargate-machine.cfg": "network: {config: disabled}\n",
+        "etc/cloud/cloud.cfg.d/95-stargate-machine.cfg": "network: {config: disabled}\ngrub_dpkg: {enabled: false}\n",
         "etc/fstab": "",
         "etc/resolv.conf": resolvers,
         # Found as it would write it itself, cloud-init does not restart a server that has just started.
@@ -122,14 +128,14 @@ def links() -> dict[str, str]:
     return {**masks, f"etc/systemd/system/sysinit.target.wants/{_UNIT}": f"../{_UNIT}"}
 
 
-def unit(read_only_groups: Iterable[str]) -> dict[str, str]:
+def mounts(read_only_groups: Iterable[str]) -> dict[str, str]:
     """Return the service that makes a machine fit for a kubelet before anything else starts in it, by path.
 
     `read_only_groups` are the control group hierarchies that systemd-nspawn leaves read-only; they show the
     machine's own part only.
     """
-    remounts = [f"ExecStart=/bin/mount -n -o remount,bind,rw /sys/fs/cgroup/{group}" for group in read_only_groups]
-    binds = [f"ExecStart=/bin/mount -n --bind /{_SHADOWS}/{name} /proc/sys/{name}" for name in SHADOWED]
+    remounts = [f"mount -n -o remount,bind,rw /sys/fs/cgroup/{group}" for group in read_only_groups]
+    binds = [f"mount -n --bind /{_SHADOWS}/{name} /proc/sys/{name}" for name in SHADOWED]
     lines = [
         "[Unit]",
         "Description=What a kubelet needs in a machine of systemd-nspawn",
@@ -138,10 +144,12 @@ def unit(read_only_groups: Iterable[str]) -> dict[str, str]:
         "[Service]",
         "Type=oneshot",
         "RemainAfterExit=yes",
-        *remounts,
-        *binds,
+        f"ExecStart=/bin/sh -e /{_MOUNTS}",
     ]
-    return {f"etc/systemd/system/{_UNIT}": "\n".join(lines) + "\n"}
+    return {
+        f"etc/systemd/system/{_UNIT}": "\n".join(lines) + "\n",
+        _MOUNTS: "\n".join([*remounts, *binds]) + "\n",
+    }
 
 
 def overlay(parts: Layout, lower: str) -> list[str]:

@@ -32,10 +32,10 @@ from ansible_collections.stargate.core.plugins.module_utils._nspawn import (
     layout,
     links,
     looped,
+    mounts,
     nspawn,
     overlay,
     scoped,
-    unit,
 )
 from ansible_collections.stargate.core.plugins.module_utils._process import alive, end, environment, gone, remember
 from ansible_collections.stargate.core.plugins.module_utils._program import found, run
@@ -104,7 +104,7 @@ class Nspawn:
                 path.mkdir(mode=0o755, parents=True)
             parts.root.mkdir(mode=0o700, exist_ok=True)
             _rotate(parts.console)
-            for name, text in {**files(definition, seed, sysctls=values), **unit(groups)}.items():
+            for name, text in {**files(definition, seed, sysctls=values), **mounts(groups)}.items():
                 _place(parts.upper / name, text)
             for name, target in links().items():
                 _directory(parts.upper / name).symlink_to(target)

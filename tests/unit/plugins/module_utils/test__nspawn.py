@@ -25,12 +25,12 @@ from ansible_collections.stargate.core.plugins.module_utils._nspawn import (
     layout,
     links,
     looped,
+    mounts,
     nspawn,
     overlay,
     scoped,
     site_commands,
     slirp,
-    unit,
     worker_commands,
 )
 
@@ -90,14 +90,15 @@ def test_files_of_a_fresh_disk() -> None:
 
 def test_what_a_kubelet_needs() -> None:
     """A service that is wanted by the boot makes control groups writable and shadows the host's settings."""
-    ((path, text),) = unit(["cpu", "memory"]).items()
-    assert path.endswith("stargate-machine.service")
-    assert "remount,bind,rw /sys/fs/cgroup/memory\n" in text
-    assert text.count("ExecStart=") == 2 + len(SHADOWED)
-    assert text.count(" /proc/sys/") == len(SHADOWED)
+    service, script = mounts(["cpu", "memory"]).items()
+    assert service[0].endswith("/stargate-machine.service")
+    assert service[1].endswith(f"ExecStart=/bin/sh -e /{script[0]}\n")
+    assert "remount,bind,rw /sys/fs/cgroup/memory\n" in script[1]
+    assert len(script[1].splitlines()) == 2 + len(SHADOWED)
+    assert script[1].count(" /proc/sys/") == len(SHADOWED)
     ((wanted, target),) = [item for item in links().items() if item[1] != "/dev/null"]
     assert (wanted.partition(".wants/")[2], target) == ("stargate-machine.service", "../stargate-machine.service")
-    assert unit([])[path].count("remount") == 0
+    assert "remount" not in mounts([])[script[0]]
 
 
 def test_the_root_of_a_machine() -> None:
