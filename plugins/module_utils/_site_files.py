@@ -90,6 +90,7 @@ def key_pair(inputs: Mapping[str, Any], directory: Path, user_home: Path, *, che
     if not public:
         return _made(directory, check_mode=check_mode)
     public_path = Path(public).expanduser().absolute()
+    text = _public_key(public_path)
     private = inputs["ssh_private_key"] or (known.get("ssh_private_key") if not inputs["ssh_public_key"] else "")
     private_path = Path(private or str(public_path).removesuffix(".pub")).expanduser().absolute()
     if not private_path.is_file() or private_path == public_path:
@@ -97,7 +98,7 @@ def key_pair(inputs: Mapping[str, Any], directory: Path, user_home: Path, *, che
             f"Failed to find the private key of {public_path}: {private_path} is not it. Name it by ssh_private_key.",
             code="KeyInvalid",
         )
-    return KeyPair(_public_key(public_path), str(public_path), str(private_path))
+    return KeyPair(text, str(public_path), str(private_path))
 
 
 def kubeconfig(option: str, environ: Mapping[str, str]) -> str:

@@ -36,6 +36,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "network": {"type": "str", "choices": ["", "user", "bridge"], "default": ""},
     "definition": {"type": "str", "choices": ["qemu", "libvirt"], "default": "qemu"},
     "skip_server_cr": {"type": "bool", "default": False},
+    "boot_timeout": {"type": "float", "default": 600.0},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 SITE_SPEC: dict[str, Any] = {
     "argument_spec": {
@@ -124,7 +126,11 @@ class Task:
             "machines_dir": str(self.places.machines_dir),
             "kubeconfig": self._kubeconfig(),
         }
-        return {"changed": False, "site": site, "machines": listed, "paths": paths}
+        shown = [f"machine {machine['name']}" for machine in listed] + paths
+        # An empty name stands for every Server that the site has made, those of machines that are gone included.
+        servers = [""] if whole else [machine["name"] for machine in listed]
+        found = {"site": site, "machines": listed, "servers": servers, "paths": paths, "list": shown}
+        return {"changed": False, **found}
 
     def remove(self) -> dict[str, Any]:
         """Remove the site's files; its machines have to be gone."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,18 +66,25 @@ def await_all(
             while pending:
                 done, _ = wait(pending, timeout=patience.every, return_when=FIRST_COMPLETED)
                 elapsed = time.monotonic() - started
-                for future in done:
-                    host = pending.pop(future)
-                    future.result()
-                    seconds[host.name] = round(elapsed, 1)
-                    say(f"{host.name} answers SSH after {elapsed:.0f} s")
-                if pending and not done:
-                    say(f"waiting for SSH of {', '.join(h.name for h in pending.values())}: {elapsed:.0f} s so far")
+                answered = _taken(pending, done)
+                seconds.update(dict.fromkeys(answered, round(elapsed, 1)))
+                waiting = f"waiting for SSH of {', '.join(host.name for host in pending.values())}: {elapsed:.0f} s"
+                say(f"reached {', '.join(answered)} after {elapsed:.0f} s" if answered else waiting)
         finally:
             stop.set()
             for attempt in attempts:
                 attempt.cancel()
     return seconds
+
+
+def _taken(pending: dict[Future[None], Host], done: Iterable[Future[None]]) -> list[str]:
+    """Return the names of hosts that have answered, no longer pending; raises for one that cannot."""
+    answered = []
+    for future in done:
+        host = pending.pop(future)
+        future.result()
+        answered.append(host.name)
+    return answered
 
 
 class _Attempts:

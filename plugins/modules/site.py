@@ -169,6 +169,17 @@ options:
         description: Whether no cluster is needed.
         type: bool
         default: false
+      boot_timeout:
+        description: Seconds that machines may take until they answer. Only checked here.
+        type: float
+        default: 600.0
+      state:
+        description: What the playbook is to do. Only checked here.
+        type: str
+        choices:
+          - present
+          - absent
+        default: present
 """
 
 EXAMPLES = r"""
@@ -230,11 +241,19 @@ paths:
   returned: O(state=read) and O(state=absent)
   type: list
   elements: str
-servers:
-  description: A Server object per worker, with what is known of the machine.
-  returned: O(state=present)
+list:
+  description: What taking the site down would remove, to be shown to people.
+  returned: O(state=read) and O(state=absent)
   type: list
-  elements: dict
+  elements: str
+servers:
+  description:
+    - With O(state=present), a Server object per worker, with what is known of the machine.
+    - With O(state=read) and O(state=absent), the names of the Servers that go with the machines; an empty one stands
+      for all of the site.
+  returned: success, but not with O(state=planned)
+  type: list
+  elements: raw
 outputs:
   description: What the JSON file of the outputs has.
   returned: O(state=present)

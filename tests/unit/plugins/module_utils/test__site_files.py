@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a site, in temporary directories: key pairs, records, what is written and what is removed."""
+"""The files of a site, in temporary directories: key pairs, records, what is written and what is removed.
+
+What is in the files is tested in test__site_view.py.
+"""
 
 from __future__ import annotations
 
