@@ -66,6 +66,8 @@ class World:
         ours = {
             "STARGATE_STATE_DIR": str(self.directory / "state"),
             "STARGATE_MACHINES_DIR": str(self.directory / "machines"),
+            "ANSIBLE_LOCALHOST_WARNING": "False",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "False",
             "ANSIBLE_NOCOLOR": "" if sys.stdout.isatty() else "1",
             "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
@@ -101,7 +103,7 @@ class World:
     def prep(self, *variables: str, seconds: float = 600) -> str:
         """Run prep-dc-inventory, shown on the terminal; returns its output."""
         image = {"nspawn": [f"nspawn_image={self.image}/root"], "qemu": self._qemu_image()}[self.provider]
-        ours = [f"provider={self.provider}", f"namespace={NAMESPACE}", f"router_name={ROUTER}"]
+        ours = [f"provider={self.provider}", f"dc_namespace={NAMESPACE}", f"router_name={ROUTER}"]
         ours += [f"vm={','.join(self.workers)}", f"outputs_dir={self.directory}/outputs", *image, *variables]
         command = [f"{BIN}/ansible-playbook", "playbooks/prep-dc-inventory.yml"]
         command += [word for variable in ours for word in ("-e", variable)]

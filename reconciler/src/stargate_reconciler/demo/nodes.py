@@ -102,7 +102,7 @@ class Site:
 
     def _play(self, text: str, variables: Sequence[str]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        ours = ["provider=nspawn", f"namespace={NAMESPACE}", f"router_name={ROUTER}", f"vm={','.join(WORKERS)}"]
+        ours = ["provider=nspawn", f"dc_namespace={NAMESPACE}", f"router_name={ROUTER}", f"vm={','.join(WORKERS)}"]
         ours += [f"outputs_dir={self.directory}/outputs", *variables]
         command = [str(_BIN / "ansible-playbook"), "playbooks/prep-dc-inventory.yml"]
         command += [word for variable in ours for word in ("-e", variable)]
