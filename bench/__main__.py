@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import results, row_fleet, row_idle, row_inventory, row_latency, row_one
+from bench import results, row_bootstrap, row_fleet, row_idle, row_inventory, row_latency, row_one
 from bench.population import Population
 from bench.results import Row
 from bench.world import ROOT, World, ansible_version, say
 from stargate_reconciler import guard
 
-ROWS = ("one", "fleet", "latency", "inventory", "idle")
+ROWS = ("bootstrap", "one", "fleet", "latency", "inventory", "idle")
 """In this order: the rows with many objects come last."""
 
 
@@ -44,6 +44,7 @@ def measured(world: World, wanted: list[str]) -> tuple[list[Row], list[str]]:
     """Return the rows, and the names of those that could not be measured."""
     population = Population(world, 300 if world.small else 10_000)
     measures: dict[str, Callable[[], list[Row]]] = {
+        "bootstrap": lambda: row_bootstrap.measure(world),
         "one": lambda: row_one.measure(world),
         "fleet": lambda: row_fleet.measure(world),
         "latency": lambda: row_latency.measure(world),
