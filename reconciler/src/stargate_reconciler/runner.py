@@ -43,6 +43,10 @@ MARK = "STARGATE_RUN_ID"
 """Environment variable that every process of a run carries."""
 
 
+ANSIBLES_OWN = "Validating arguments against arg spec"
+"""How the steps begin that Ansible puts before a role's own."""
+
+
 class Listener(Protocol):
     """Who hears of a run."""
 
@@ -109,6 +113,7 @@ class Run:
         self._facts: dict[str, dict[str, str]] = {}
         self._failures: dict[str, Result] = {}
         self._stats: Mapping[str, Mapping[str, int]] | None = None
+        self._stages: dict[str, tuple[str, str]] = {}
         self._last_words: list[str] = []
         self._stopped = threading.Event()
         self._ended = threading.Event()
@@ -198,9 +203,11 @@ class Run:
         return False
 
     def _host_event(self, kind: str, host: str, data: Mapping[str, Any]) -> None:
-        if kind == "runner_on_start":
+        if kind == "runner_on_start" and not str(data.get("task", "")).startswith(ANSIBLES_OWN):
             role = f"{data['role']}: " if data.get("role") else ""
-            self._listener.staged(self._waiting[host], redacted(f"{role}{data.get('task', '')}", limit=256), {})
+            self._at(host, redacted(f"{role}{data.get('task', '')}", limit=256))
+        elif kind == "runner_on_skipped":
+            self._at(host, self._stages.get(host, ("", ""))[0])
         elif kind == "runner_on_ok":
             stats = (data.get("res") or {}).get("ansible_stats")
             if stats:
@@ -209,6 +216,11 @@ class Run:
             self._failures[host] = verdict.failure(data, self._secrets)
         elif kind == "runner_on_unreachable":
             self._failures[host] = verdict.unreachable(self._waiting[host].server.name, data, self._secrets)
+
+    def _at(self, host: str, stage: str) -> None:
+        """Tell of a step, and remember the one before: a step that is skipped was none."""
+        self._stages[host] = self._stages.get(host, ("", ""))[1], stage
+        self._listener.staged(self._waiting[host], stage, {})
 
     def _learn(self, host: str, data: Mapping[str, Any]) -> None:
         said = data.get("stargate")

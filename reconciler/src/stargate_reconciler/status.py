@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .model import Job, Operation, Outcome, Phase, Result, Server, formatted_time, profile_name
+from .model import FormerNode, Job, Operation, Outcome, Phase, Result, Server, formatted_time, profile_name
 from .redact import redacted
 
 Patch = dict[str, Any]
@@ -119,8 +119,13 @@ def running(operation: Operation, run_id: str, job: Job, now: datetime) -> Patch
         retryAfter=None,
         message=message,
         acceptedSpec=accepted,
-        **({"formerNode": {"uid": former.uid, "cordoned": former.cordoned}} if former else {}),
+        **({"formerNode": _former(former)} if former else {}),
     )
+
+
+def _former(node: FormerNode) -> Patch:
+    """Return what is kept of the Node of before. An empty text is left out: old API servers merge it as a null."""
+    return {**({"uid": node.uid} if node.uid else {}), "cordoned": node.cordoned}
 
 
 def retrying(operation: Operation, result: Result, delay: float, now: datetime) -> Patch:

@@ -208,6 +208,23 @@ def test_stages(tmp_path: Path) -> None:
     ]
 
 
+def test_steps_that_are_none(tmp_path: Path) -> None:
+    """A step that is skipped gives way to the one before, and what Ansible puts before a role's own is not shown."""
+    run, heard = make(tmp_path)
+    for kind, task in [
+        ("start", "Drain"),
+        ("ok", "Drain"),
+        ("start", "Renew"),
+        ("skipped", "Renew"),
+        ("start", "Wait"),
+        ("skipped", "Wait"),
+        ("start", "Validating arguments against arg spec 'main' - Make a machine able"),
+        ("start", "Join"),
+    ]:
+        run._event(event(f"runner_on_{kind}", task=task))
+    assert [stage for _, stage, _ in heard.stages] == ["Drain", "Renew", "Drain", "Wait", "Drain", "Join"]
+
+
 @pytest.mark.parametrize(
     "item",
     [

@@ -114,6 +114,9 @@ def test_the_node_of_before_is_kept() -> None:
     patch = status.running(operation(), "r1", met, NOW)
     assert patch["formerNode"] == {"uid": "u", "cordoned": True}
     assert operation(status=patch).former_node == met.former_node
+    none = status.running(operation(), "r1", replace(job(), former_node=FormerNode()), NOW)
+    assert none["formerNode"] == {"cordoned": False}
+    assert operation(status=none).former_node == FormerNode()
     assert "formerNode" not in status.running(operation(), "r1", job(), NOW)
     assert operation().former_node is None
 
