@@ -30,7 +30,7 @@ class Stages:
 
     def durations(self, ended: float) -> list[tuple[str, float]]:
         """Return each stage with its seconds; the last one lasts to the end."""
-        ends = [began for began, _ in self.seen[1:]] + [ended]
+        ends = [*(began for began, _ in self.seen[1:]), ended][: len(self.seen)]
         return [(stage, end - began) for (began, stage), end in zip(self.seen, ends, strict=True)]
 
 
