@@ -51,8 +51,7 @@ class Door:
     def __init__(self, endpoint: str, ca: str = "", *, client_certificate: str = "") -> None:
         """Keep how to get there; a client certificate is a file with its key."""
         self.endpoint = endpoint
-        self._ca = ca
-        self._client_certificate = client_certificate
+        self._context = _context(ca, client_certificate)
 
     def get(self, path: str, *, token: str = "") -> Answer:
         """Ask for a path."""
@@ -62,7 +61,7 @@ class Door:
 
         host, port = split(self.endpoint)
         try:
-            connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=self._context())
+            connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=self._context)
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
             response = connection.getresponse()
             body = response.read(1 << 20)
@@ -79,19 +78,6 @@ class Door:
             text = f"Failed to reach the API server {self.endpoint}: {cause}."
             raise Unreachable(text, code="ApiUnreachable", details=cause) from error
         return Answer(response.status, _document(body))
-
-    def _context(self) -> Any:
-        import ssl
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if self._ca:
-            context.load_verify_locations(cadata=self._ca)
-        else:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self._client_certificate:
-            context.load_cert_chain(self._client_certificate)
-        return context
 
 
 def reached(join: Mapping[str, Any], token: str) -> Cluster:
@@ -172,6 +158,24 @@ def _ca_by_hash(endpoint: str, hashes: set[str]) -> str:
         text = f"Failed to trust {endpoint}: its CA has another key than the one that is pinned."
         raise Denied(text, code="CaMismatch")
     return pem
+
+
+def _context(ca: str, client_certificate: str) -> Any:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not ca:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    try:
+        if ca:
+            context.load_verify_locations(cadata=ca)
+        if client_certificate:
+            context.load_cert_chain(client_certificate)
+    except (OSError, ValueError) as error:
+        text = "Failed to read a certificate: the cluster's CA, or the kubelet's own, is damaged."
+        raise Invalid(text, code="CertificateUnreadable", details=str(error)) from error
+    return context
 
 
 def _shown(door: Door) -> dict[str, str]:

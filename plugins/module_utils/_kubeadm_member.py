@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.stargate.core.plugins.module_utils import _certificates as certificates
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_cluster as clusters
+from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host
 
 KUBECONFIG = "/etc/kubernetes/kubelet.conf"
@@ -55,9 +56,9 @@ def registered(host: Host, name: str, ca: str, server: str) -> tuple[str, str]:
     """Return the uid of the Node, asked with the kubelet's own certificate; else "" and why there is none."""
     try:
         door = clusters.Door(server, ca, client_certificate=str(host.path(CLIENT_CERTIFICATE)))
-        answer = door.get(f"/api/v1/nodes/{name}")
-    except FileNotFoundError:
-        return "", "the kubelet has no certificate"
+    except Invalid:
+        return "", "the kubelet has no certificate that can be read"
+    answer = door.get(f"/api/v1/nodes/{name}")
     if answer.status == 200:
         return str(answer.body.get("metadata", {}).get("uid", "")), ""
     if answer.status == 404:

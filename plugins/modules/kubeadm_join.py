@@ -215,10 +215,10 @@ failure:
   contains:
     code:
       description:
-        - One of C(ApiForbidden), C(ApiUnreachable), C(Busy), C(CaMismatch), C(CommandFailed), C(CommandTimeout),
-          C(DiskFull), C(EndpointMismatch), C(Invalid), C(IsControlPlane), C(JoinFailed), C(JoinTimeout),
-          C(KubeadmMissing), C(KubeletUnhealthy), C(NodeNameTaken), C(PreflightFailed), C(ResetFailed),
-          C(TokenExpired), C(UnsupportedVersion), C(VersionSkew).
+        - One of C(ApiForbidden), C(ApiUnreachable), C(Busy), C(CaMismatch), C(CertificateUnreadable),
+          C(CommandFailed), C(CommandTimeout), C(DiskFull), C(EndpointMismatch), C(Invalid), C(IsControlPlane),
+          C(JoinFailed), C(JoinTimeout), C(KubeadmMissing), C(KubeletUnhealthy), C(NodeNameTaken), C(PreflightFailed),
+          C(ResetFailed), C(TokenExpired), C(UnsupportedVersion), C(VersionSkew).
       type: str
       sample: TokenExpired
     details:
