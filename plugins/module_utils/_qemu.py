@@ -19,6 +19,7 @@ from ansible_collections.stargate.core.plugins.module_utils._machine import Defi
 
 PROGRAM = "qemu-system-x86_64"
 DISK, SEED, CONSOLE, LOG, CONTROL = "disk.qcow2", "seed.iso", "console.log", "qemu.log", "qmp.sock"
+KERNEL, INITRD = "kernel", "initrd"
 SLOTS = 16
 """How many workers a router has room for when the site's network is inside its process."""
 CMDLINE = "root=/dev/vda rw console=ttyS0"
@@ -36,7 +37,7 @@ _COMPLAINTS = (  # a part of what QEMU says, the code, what to do
 
 @dataclass(frozen=True)
 class Setting:
-    """What the host adds to a definition: how it computes, what the site's network is, where the kernel is.
+    """What the host adds to a definition: how it computes, and what the site's network is.
 
     `lan` is vde (a switch), hub (inside the router's process) or tap (a bridge).
     """
@@ -44,8 +45,6 @@ class Setting:
     accel: str = "tcg"
     lan: str = "vde"
     disk_cache: str = "writeback"
-    kernel: str = ""
-    initrd: str = ""
 
 
 def command(definition: Definition, setting: Setting) -> list[str]:
@@ -61,7 +60,7 @@ def command(definition: Definition, setting: Setting) -> list[str]:
         *("-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console"),
         *("-chardev", f"socket,id=control,path={CONTROL},server=on,wait=off", "-mon", "chardev=control,mode=control"),
         *("-drive", disk, "-drive", f"file={SEED},format=raw,if=virtio,readonly=on"),
-        *_kernel(definition, setting),
+        *_kernel(definition),
         *network(definition, setting.lan),
     ]
 
@@ -119,11 +118,11 @@ def complaint(definition: Definition, log: str) -> StargateError:
     )
 
 
-def _kernel(definition: Definition, setting: Setting) -> list[str]:
-    if not setting.kernel:
+def _kernel(definition: Definition) -> list[str]:
+    if not definition.kernel:
         return []
-    initrd = ["-initrd", setting.initrd] if setting.initrd else []
-    return ["-kernel", setting.kernel, *initrd, "-append", definition.cmdline or CMDLINE]
+    initrd = ["-initrd", INITRD] if definition.initrd else []
+    return ["-kernel", KERNEL, *initrd, "-append", definition.cmdline or CMDLINE]
 
 
 def _card(name: str, mac: str) -> str:

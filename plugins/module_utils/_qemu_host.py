@@ -106,7 +106,7 @@ class Qemu:
         material = self._stock.check(definition)
         able = ability(self._places.machines_dir)
         with self._connected(definition, vde=able.vde) as lan:
-            setting = Setting(able.accel, lan, material.disk_cache, material.kernel, material.initrd)
+            setting = Setting(able.accel, lan, material.disk_cache)
             self._launch_patiently(definition, setting)
         self._stock.note(definition, replace(material, accel=able.accel, accel_reason=able.reason))
 

@@ -21,7 +21,7 @@ from ansible_collections.stargate.core.plugins.module_utils._image_fetch import 
 from ansible_collections.stargate.core.plugins.module_utils._image_file import disk
 from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, Places, make_directory, write
 from ansible_collections.stargate.core.plugins.module_utils._program import run
-from ansible_collections.stargate.core.plugins.module_utils._qemu import CONSOLE, DISK, SEED, overlay
+from ansible_collections.stargate.core.plugins.module_utils._qemu import CONSOLE, DISK, INITRD, KERNEL, SEED, overlay
 from ansible_collections.stargate.core.plugins.module_utils._seed import files, host_key, write_iso
 
 RESERVE = 256 * 1024 * 1024
@@ -112,12 +112,11 @@ class Stock:
         make_directory(directory)
         if shutil.disk_usage(directory).free < RESERVE:
             raise disk_full(directory, RESERVE)
-        base = Path(material.base)
-        command = overlay(material.base, disk(base), definition, target=str(directory / DISK))
+        command = overlay(BASE, disk(Path(material.base)), definition, target=str(directory / DISK))
         rotate(directory / CONSOLE)
         (directory / DISK).unlink(missing_ok=True)
-        (directory / BASE).unlink(missing_ok=True)
-        (directory / BASE).symlink_to(base)
+        for name, source in ((BASE, material.base), (KERNEL, material.kernel), (INITRD, material.initrd)):
+            keep(source, directory / name)
         run(command, doing=f"make the disk of machine {definition.key}")
         (directory / DISK).chmod(0o600)
         private, public = host_key(directory)
@@ -129,7 +128,7 @@ class Stock:
         """Return what the machine's disk was made from; raises Invalid when that is not what it was."""
         material = self.material(definition)
         try:
-            facts = Path(material.base).stat()
+            facts = (self._directory(definition) / BASE).stat()
         except OSError:
             raise self._unsound(definition, f"its image {material.base} is gone", "ImageUnavailable") from None
         if (facts.st_size, facts.st_mtime_ns) != (material.size, material.changed):
@@ -149,6 +148,20 @@ class Stock:
     def _cache(self, known: Material) -> Cache:
         option = self._options.image_cache or known.image_cache
         return Cache(cache_directory(option, os.environ), Limits())
+
+
+def keep(source: str, link: Path) -> None:
+    """Let a file stay for a machine, whoever removes it elsewhere: a hard link where that can be, else a symbolic one.
+
+    Without a source there is no link.
+    """
+    link.unlink(missing_ok=True)
+    if not source:
+        return
+    try:
+        link.hardlink_to(source)
+    except OSError:  # another file system, or somebody else's file
+        link.symlink_to(source)
 
 
 def rotate(console: Path) -> None:

@@ -73,9 +73,9 @@ def test_accelerators(accel: str, cpu: str) -> None:
 )
 def test_direct_boot(cmdline: str, initrd: str, appended: str) -> None:
     """A kernel of its own comes with its initial RAM disk, if any, and a command line that ends at the console."""
-    argv = command(replace(WORKER, cmdline=cmdline), Setting(kernel="/k", initrd=initrd))
-    assert (after(argv, "-kernel"), after(argv, "-append")) == (["/k"], [appended])
-    assert after(argv, "-initrd") == [initrd] * bool(initrd)
+    argv = command(replace(WORKER, kernel="/k", initrd=initrd, cmdline=cmdline), Setting())
+    assert (after(argv, "-kernel"), after(argv, "-append")) == (["kernel"], [appended])
+    assert after(argv, "-initrd") == ["initrd"] * bool(initrd)
 
 
 def test_cables_without_a_switch() -> None:

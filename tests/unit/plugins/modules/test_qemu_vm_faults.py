@@ -69,9 +69,30 @@ def test_an_image_that_changed(world: World) -> None:
     assert refused(world.router(), "ImageChanged", "Recreate")
     assert world.router(state="recreated")["changed"] is True
     world.router(state="stopped")
-    moved = world.image.rename(world.image.with_name("moved"))
+    (world.directory("r1") / "base").unlink()
     assert refused(world.router(), "ImageUnavailable", "gone")
-    assert world.router(state="recreated", image=str(moved))["machine"]["state"] == "running"
+
+
+def test_an_image_that_is_replaced(world: World) -> None:
+    """A machine keeps the files that it is made from, also when they are removed or replaced elsewhere."""
+    kernel = world.image.with_name("kernel")
+    kernel.write_bytes(b"kernel")
+    world.router(state="stopped", kernel=str(kernel))
+    kernel.unlink()
+    world.image.unlink()
+    assert (world.directory("r1") / "kernel").read_bytes() == b"kernel"
+    assert "QemuFailed" in world.router()["failure"]["code"]  # and not that it is gone: this kernel is none
+
+
+def test_an_image_elsewhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another file system the image is used where it is."""
+
+    def fail(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", fail)
+    world.router()
+    assert (world.directory("r1") / "base").readlink() == world.image
 
 
 def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
