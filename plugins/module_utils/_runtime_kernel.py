@@ -70,5 +70,5 @@ def _set(host: Host, name: str, value: str) -> None:
         path.write_text(value + "\n", encoding="ascii")
     except OSError as error:
         raise StargateError(
-            f"Failed to set the sysctl {name}: {error.strerror}.", code="KernelModuleMissing", details=str(error)
+            f"Failed to set the sysctl {name}: {error.strerror}.", code="SysctlRefused", details=str(error)
         ) from error

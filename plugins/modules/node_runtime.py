@@ -247,8 +247,8 @@ failure:
       description:
         - One of C(Busy), C(ChecksumMismatch), C(CniPluginsMissing), C(CommandFailed), C(CommandTimeout),
           C(ContainerdMissing), C(DiskFull), C(Invalid), C(KernelModuleMissing), C(MirrorUnavailable),
-          C(PackageInstallFailed), C(PackageLocked), C(SignatureInvalid), C(SourceConflict), C(UnsupportedSystem),
-          C(UpgradeFailed), C(VersionNotFound).
+          C(PackageInstallFailed), C(PackageLocked), C(SignatureInvalid), C(SourceConflict), C(SysctlRefused),
+          C(UnsupportedSystem), C(UpgradeFailed), C(VersionNotFound).
       type: str
       sample: VersionNotFound
     details:

@@ -53,6 +53,7 @@ def mirror(address: str = "127.0.0.1") -> Iterator[Mirror]:
 
     server = ThreadingHTTPServer((address, 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_args: None  # type: ignore[method-assign]  # clients that hang up are no news
     state.port = server.server_address[1]
     state.url = f"http://{address}:{state.port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -93,6 +93,6 @@ def test_a_sysctl_that_cannot_be_set(host: Machine) -> None:
     """A value that the kernel does not take fails the task."""
     host.lack("/proc/sys/net/ipv4/ip_forward")
     host.path("/proc/sys/net/ipv4/ip_forward").mkdir()
-    host.text = {"/proc/sys/net/ipv4/ip_forward": "0"}.get  # type: ignore[method-assign,assignment]
-    with pytest.raises(StargateError, match="Failed to set the sysctl net"):
+    with pytest.raises(StargateError, match="Failed to set the sysctl net") as caught:
         kernel._set(host, "net.ipv4.ip_forward", "1")
+    assert caught.value.code == "SysctlRefused"

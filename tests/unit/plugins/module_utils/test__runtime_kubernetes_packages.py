@@ -74,10 +74,12 @@ def server() -> Iterator[Mirror]:
         yield made
 
 
-def ensured(host: Machine, version: str, *, check: bool = False, **wanted: str) -> Ledger:
-    """Return the ledger of one run."""
+def ensured(host: Machine, version: str, *, check: bool = False, repository: str = "") -> Ledger:
+    """Return the ledger of one run, from the directory when no repository is given."""
     ledger = Ledger(host, Memory(host, read_only=check), check_mode=check)
-    kubernetes.ensure(ledger, kubernetes.Wanted(asked(version), **wanted))  # type: ignore[arg-type]
+    source = "packages" if repository else "directory"
+    wanted = kubernetes.Wanted(asked(version), source, repository=repository, packages_dir=FOLDER)
+    kubernetes.ensure(ledger, wanted)
     kubernetes.settle(ledger, restart=True)
     return ledger
 
@@ -107,6 +109,8 @@ def test_install_from_a_repository(host: Played, server: Mirror) -> None:
     ran = len(host.ran)
     assert ensured(host, "1.34.10", repository=server.url).changes == []
     assert (server.asked, len(host.ran)) == ([], ran)
+    assert ensured(host, "1.34", repository=server.url).changes == []
+    assert (server.asked, len(host.ran)) == (["/v1.34/deb/Packages.gz", "/v1.34/deb/Packages"], ran)
 
 
 @pytest.mark.parametrize(("before", "after"), [("1.34.1", "1.34.2"), ("1.34.10", "1.34.2"), ("1.34.1", "1.34")])
@@ -157,7 +161,7 @@ def test_a_loose_package_is_held(host: Played, server: Mirror) -> None:
 def test_install_from_files(host: Played) -> None:
     """Both packages are installed from files, with another that the machine lacks; kubectl is not needed."""
     packages(host, "1.33.1", "1.33.2")
-    done = ensured(host, "1.33", source="directory", packages_dir=FOLDER)
+    done = ensured(host, "1.33")
     assert done.changes == ["kubelet none -> v1.33.2", "kubelet and kubeadm held"]
     install = next(argv for argv in host.ran if argv[:2] == ["dpkg", "--install"])
     assert [word.rpartition("/")[2] for word in install if word.endswith(".deb")] == [
@@ -165,16 +169,16 @@ def test_install_from_files(host: Played) -> None:
         "kubelet_1.33.2-1.1_amd64.deb",
         "kubeadm_1.33.2-1.1_amd64.deb",
     ]
-    down = ensured(host, "1.33.1", source="directory", packages_dir=FOLDER)
+    down = ensured(host, "1.33.1")
     assert down.changes[0] == "kubelet v1.33.2 -> v1.33.1"
-    assert ensured(host, "1.33.1", source="directory", packages_dir=FOLDER).changes == []
+    assert ensured(host, "1.33.1").changes == []
 
 
 def test_newest_of_files_is_there(host: Played) -> None:
     """A minor version whose newest patch is installed changes nothing."""
     packages(host, "1.33.2")
-    ensured(host, "1.33", source="directory", packages_dir=FOLDER)
-    assert ensured(host, "1.33", source="directory", packages_dir=FOLDER).changes == []
+    ensured(host, "1.33")
+    assert ensured(host, "1.33").changes == []
 
 
 @pytest.mark.parametrize("damage", ["wrong", "missing"])
@@ -184,14 +188,14 @@ def test_files_without_their_checksum(host: Played, damage: str) -> None:
     if damage == "missing":
         host.lack(f"{FOLDER}/SHA256SUMS")
     with pytest.raises(StargateError, match="SHA256SUMS") as caught:
-        ensured(host, "1.33.2", source="directory", packages_dir=FOLDER)
+        ensured(host, "1.33.2")
     assert (caught.value.code, host.ran) == ("ChecksumMismatch", [])
 
 
 def test_no_directory(host: Played) -> None:
     """A directory that is not there has no versions."""
     with pytest.raises(StargateError, match="it has none at all") as caught:
-        ensured(host, "1.33.2", source="directory", packages_dir="/nowhere")
+        ensured(host, "1.33.2")
     assert caught.value.code == "VersionNotFound"
 
 

@@ -97,6 +97,13 @@ def test_no_containerd(host: Machine) -> None:
     assert caught.value.code == "ContainerdMissing"
 
 
+def test_install_from_the_distribution(host: Machine) -> None:
+    """Packages of the distribution need no other repository."""
+    host.lack("/usr/sbin/conntrack")
+    packages.ensure(Ledger(host, Memory(host)), packages.Wanted("installed"))
+    assert [argv[:2] for argv in host.ran] == [["apt-get", "install"]]
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_install(host: Machine, monkeypatch: pytest.MonkeyPatch, *, check: bool) -> None:
     """All packages are installed in one go, the vendor's with its repository."""

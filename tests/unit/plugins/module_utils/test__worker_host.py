@@ -78,6 +78,20 @@ def test_run_kills_what_it_started(host: Host, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_run_that_is_interrupted(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the module itself is told to end, what it has started does not outlive it."""
+    mark = tmp_path / "alive"
+
+    def interrupted(*_args: object, **_options: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr("subprocess.Popen.communicate", interrupted)
+    with pytest.raises(SystemExit):
+        host.run(["sh", "-c", f"sleep 0.3; touch {mark}"])
+    time.sleep(0.5)
+    assert not mark.exists()
+
+
 def test_run_does_not_wait_for_a_child_that_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A grandchild in a session of its own may hold the pipe open; it is not waited for."""
     monkeypatch.setattr("ansible_collections.stargate.core.plugins.module_utils._worker_host.GRACE", 0.2)

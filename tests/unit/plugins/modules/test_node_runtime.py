@@ -79,9 +79,11 @@ def test_changed(host: Machine, options: dict[str, Any]) -> None:
     assert "--cgroup-driver=cgroupfs" in (host.text(files.KUBELET_DEFAULTS_FILE) or "")
 
 
-def test_arguments_and_image(host: Machine, options: dict[str, Any]) -> None:
-    """More arguments and the sandbox image reach their files."""
-    task(node_runtime, host, {**options, "kubelet_extra_args": ["--max-pods=50"], "sandbox_image": "q.io/pause:1"})
+def test_arguments_and_images(host: Machine, options: dict[str, Any]) -> None:
+    """More arguments and the sandbox image reach their files; archives of images are looked for."""
+    more = {"kubelet_extra_args": ["--max-pods=50"], "sandbox_image": "q.io/pause:1", "images_dir": "/images"}
+    failed = task(node_runtime, host, {**options, **more})
+    assert failed["msg"] == "Failed to find image archives: /images has no *.tar."
     assert "--max-pods=50" in (host.text(files.KUBELET_DEFAULTS_FILE) or "")
     assert 'sandbox_image = "q.io/pause:1"' in (host.text(files.CONTAINERD_FILE) or "")
 
