@@ -14,7 +14,7 @@ deps: ## Make .venv with everything the collection and the daemon need
 	@scripts/deps
 
 .PHONY: demo
-demo: deps ## Take Operations of two mock datacenters to Succeeded, on a local control plane
+demo: deps ## Two datacenter APIs, and as root machines that become Nodes, on a control plane of their own
 	@$(BIN)/stargate-demo up $(ARGS)
 
 .PHONY: demo-down
@@ -75,6 +75,10 @@ test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue
 .PHONY: lint
 lint: ## Run every static check; ARGS="ruff types" for some of them
 	@scripts/lint $(ARGS)
+
+.PHONY: e2e
+e2e: ## Machines to Ready Nodes and through every operation; results also in build/e2e.json; ARGS="--provider nspawn"
+	@scripts/e2e $(ARGS)
 
 .PHONY: molecule
 molecule: ## Try roles on real machines, by molecule; ARGS="node_runtime" for some scenarios
