@@ -31,10 +31,11 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import (
 from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, Places, is_port_free, load
 from ansible_collections.stargate.core.plugins.module_utils._netns import NAMESPACES, ssh_banner
 from ansible_collections.stargate.core.plugins.module_utils._process import alive, end, environment, gone, remember
-from ansible_collections.stargate.core.plugins.module_utils._program import found
+from ansible_collections.stargate.core.plugins.module_utils._program import found, run
 from ansible_collections.stargate.core.plugins.module_utils._qemu import (
     CONSOLE,
     CONTROL,
+    DISK,
     LOG,
     PROGRAM,
     Setting,
@@ -48,6 +49,8 @@ from ansible_collections.stargate.core.plugins.module_utils._qemu_stock import M
 from ansible_collections.stargate.core.plugins.module_utils._qmp import execute, peer
 
 BRIDGE = "stargate-br0"
+LIBVIRT = "libvirt"
+"""A file in the directory of a machine that libvirt runs; the role `machine` puts it there and takes it away."""
 POWERDOWN = 60.0
 """Seconds that a guest has to switch itself off."""
 _START = 30.0
@@ -76,6 +79,7 @@ class Qemu:
 
     def examine(self, definition: Definition) -> None:
         """Raise what stands in the way; the image is fetched here, while the old machine may still run."""
+        self._refuse_libvirts(definition)
         for program in (PROGRAM, "qemu-img"):
             found(program, doing=f"make machine {definition.key}")
         running = self.pid(definition)
@@ -99,7 +103,10 @@ class Qemu:
     def renew(self, definition: Definition, instance_id: str) -> None:
         """Give the machine a fresh disk and a seed."""
         material = self._fetched or self._stock.fetch(definition)
-        self._stock.renew(definition, material, instance_id)
+        able = ability(self._places.machines_dir)
+        self._stock.renew(
+            definition, replace(material, accel=able.accel, accel_reason=able.reason), instance_id=instance_id
+        )
 
     def start(self, definition: Definition) -> None:
         """Start the machine and see that QEMU stays."""
@@ -128,6 +135,8 @@ class Qemu:
 
     def remove(self, definition: Definition) -> None:
         """Take away what the machine has outside of its directory, and what the last of a network leaves."""
+        if self._is_in_use(definition):
+            self._refuse_libvirts(definition)
         definition = self._with_lease(definition)
         if definition.network == "bridge":
             place = (definition.netns, definition.bridge)
@@ -244,6 +253,24 @@ class Qemu:
                 return
             if gone(directory / _PID, min(5.0, POWERDOWN)):
                 return
+
+    def _is_in_use(self, definition: Definition) -> bool:
+        """Whether some QEMU that is not ours has the disk of a stopped machine open."""
+        disk = self._directory(definition) / DISK
+        try:
+            if disk.exists():
+                run(["qemu-img", "info", str(disk)], doing=f"look at the disk of machine {definition.key}")
+        except StargateError as error:
+            return "lock" in error.details
+        return False
+
+    def _refuse_libvirts(self, definition: Definition) -> None:
+        if (self._directory(definition) / LIBVIRT).exists():
+            raise Invalid(
+                f"Failed to change machine {definition.key}: it is libvirt's. Use the role stargate.core.machine "
+                "with machine_definition libvirt; its entry point absent removes the machine.",
+                code="LibvirtOwns",
+            )
 
     def _bridge(self, definition: Definition) -> BridgeHost:
         bridge = Bridge(definition.bridge, definition.cidr, definition.netns)

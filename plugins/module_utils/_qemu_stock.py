@@ -106,7 +106,7 @@ class Stock:
             initrd=str(others[definition.initrd].path) if definition.initrd else "",
         )
 
-    def renew(self, definition: Definition, material: Material, instance_id: str) -> None:
+    def renew(self, definition: Definition, material: Material, *, instance_id: str) -> None:
         """Make a fresh disk and a seed; the host key stays."""
         directory = self._directory(definition)
         make_directory(directory)

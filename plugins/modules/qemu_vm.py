@@ -211,7 +211,7 @@ machine:
       returned: when it exists
       type: str
     accel:
-      description: C(kvm) or C(tcg), as it was started last; empty before.
+      description: C(kvm) or C(tcg), as it was started last, or would be.
       returned: when it exists
       type: str
       sample: kvm
@@ -235,7 +235,7 @@ failure:
         - One of C(AddressTaken), C(BootTimeout), C(BridgeTaken), C(CannotMove), C(ChecksumInvalid),
           C(ChecksumMismatch), C(CidrInvalid), C(CidrTaken), C(Deadline), C(DefinitionBroken), C(Denied), C(DiskError),
           C(DiskFull), C(DiskInUse), C(DiskTooSmall), C(ImageChanged), C(ImageUnavailable), C(ImageUnfit), C(Invalid),
-          C(LanFailed), C(Locked), C(MachineDied), C(MemoryShort), C(NameInvalid), C(PortTaken), C(ProgramFailed),
+          C(LanFailed), C(LibvirtOwns), C(Locked), C(MachineDied), C(MemoryShort), C(NameInvalid), C(PortTaken), C(ProgramFailed),
           C(ProgramMissing), C(ProviderDiffers), C(QemuFailed), C(RootNeeded), C(RouterMissing), C(TapTaken).
       type: str
       sample: BootTimeout

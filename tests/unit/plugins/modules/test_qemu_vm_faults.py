@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,24 @@ def test_a_router_that_is_the_hub(world: World) -> None:
     assert world.worker()["machine"]["state"] == "running"
     world.router(state="stopped")
     assert "dc/w1 has lost its network" in json.dumps(world.router()["warnings"])
+
+
+def test_a_machine_of_libvirt(world: World) -> None:
+    """What libvirt runs is neither started nor recreated here, and removed only when it does not run."""
+    disk = world.router(state="stopped")["machine"]["directory"] + "/disk.qcow2"
+    (world.directory("r1") / "libvirt").touch()
+    for state in ("running", "recreated"):
+        assert refused(world.router(state=state), "LibvirtOwns", "dc/r1")
+    assert world.router(state="stopped")["changed"] is False
+    command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-m", "16"]
+    other = subprocess.Popen([*command, "-drive", f"file={disk},format=qcow2,if=virtio"])
+    until = time.monotonic() + 60
+    while subprocess.run(["qemu-img", "info", disk], capture_output=True, check=False, timeout=20).returncode == 0:
+        assert time.monotonic() < until
+    assert refused(world.router(state="absent"), "LibvirtOwns", "dc/r1")
+    other.kill()
+    other.wait(10)
+    assert world.router(state="absent")["changed"] is True
 
 
 def test_bridge_without_root(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
