@@ -183,9 +183,11 @@ def _name_problems(wanted: Mapping[str, Any], facts: Facts) -> Iterator[Problem]
     if wanted["router_name"] in wanted["vm"]:
         yield "InvalidInput", f'vm has "{wanted["router_name"]}", which is the router\'s name.'
     roles = {wanted["router_name"]: "router", **dict.fromkeys(wanted["vm"], "worker")}
-    asked = Known(wanted["router_name"], wanted["provider"], "")
+    # A machine of a simulator belongs to the site whose router it has, whatever it is made with.
+    kinds = (wanted["provider"], "simulator")
     for name, known in facts.known.items():
-        if name in roles and known != Known(asked.site, asked.provider, roles[name]):
+        fits = known.site == wanted["router_name"] and known.provider in kinds and known.role == roles.get(name)
+        if name in roles and not fits:
             taken = f"there is a {known.provider} machine {wanted['namespace']}/{name}, the {known.role} of site"
             remedy = "Choose another name, or take that site down first."
             yield "NameTaken", f'the name "{name}" is taken: {taken} "{known.site}". {remedy}'

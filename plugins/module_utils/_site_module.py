@@ -117,12 +117,14 @@ class Task:
         workers = {m.name for m in self.places.machines(namespace, router) if m.role == "worker"}
         whole = workers <= {name for name, _, _ in machines}
         listed = [{"name": n, "role": r, "provider": p} for n, r, p in machines if whole or r == "worker"]
+        known = files.record(directory)
         paths = files.leftovers(directory) if whole else []
         site = {
             "name": router,
             "namespace": namespace,
             "whole": whole,
-            "definition": files.record(directory).get("definition") or self.inputs["definition"],
+            "provider": known.get("provider") or self.inputs["provider"] or next((p for _, _, p in machines), ""),
+            "definition": known.get("definition") or self.inputs["definition"],
             "machines_dir": str(self.places.machines_dir),
             "kubeconfig": self._kubeconfig(),
         }

@@ -124,6 +124,8 @@ def test_machines_that_are_there() -> None:
     """A site keeps the workers it has; names of other sites, providers and roles are taken."""
     known = {"r": Known("r", "qemu", "router"), "w0": Known("r", "qemu", "worker"), "x": Known("q", "qemu", "worker")}
     assert planned(inputs(vm="w9"), Facts(known=known)).workers == ["w9", "w0"]
+    simulated = {"w1": Known("r", "simulator", "worker")}
+    assert planned(inputs(vm="w1"), Facts(known=simulated)).workers == ["w1"]
     for given in ({"vm": "x"}, {"router_name": "x"}, {"router_name": "w0"}):
         with pytest.raises(Invalid) as refused:
             planned(inputs(**given), Facts(known=known))
