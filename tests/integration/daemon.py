@@ -82,6 +82,7 @@ class DaemonProcess:
     namespace: str
     directory: Path
     process: subprocess.Popen[bytes] | None = None
+    environ: dict[str, str] = field(default_factory=dict)
     metrics_port: int = field(default_factory=free_port)
     health_port: int = field(default_factory=free_port)
 
@@ -105,8 +106,8 @@ class DaemonProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of the process: the test's, without what would be read as flags."""
-        return {k: v for k, v in os.environ.items() if not k.startswith("STARGATE_")}
+        """The environment of the process: the test's, without what would be read as flags, and `environ`."""
+        return {**{k: v for k, v in os.environ.items() if not k.startswith("STARGATE_")}, **self.environ}
 
     @property
     def log(self) -> str:
