@@ -9,31 +9,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stargate_reconciler.local.binaries import directory_of, from_cache, obtain
+from stargate_reconciler.local.image_programs import PROGRAMS
 from stargate_reconciler.local.image_recipe import sha256
+from stargate_reconciler.local.places import Places
+from stargate_reconciler.local.programs import Request
 
 PROGRAM = str(Path(sys.executable).parent / "stargate-machine-image")
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What is said of an image that is here, or is built now."""
-    environ = dict(os.environ)
+    environ, cache = dict(os.environ), tmp_path_factory.mktemp("cache")
     command = [PROGRAM, "path", "-o", "json"]
     if environ.get("STARGATE_TEST_BUILD_IMAGE"):
-        environ["STARGATE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+        places = Places.read(environ)
+        found = obtain(Request(PROGRAMS, places), look=(("the cache", from_cache),))
+        environ["STARGATE_KUBE_BIN_DIR"] = str(directory_of(found, places))
+        environ["STARGATE_CACHE_DIR"] = str(cache)
         command[1:2] = ["build", "--single"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=900)
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    yield dict(json.loads(done.stdout))
+    shutil.rmtree(cache)  # not kept with pytest's other directories: it is large
 
 
 def test_disk_is_what_was_written(facts: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ _ATTEMPTS = 3
 # An API server with open watches would wait for them for a minute. What it has answered is in etcd.
 _GRACE = {"kube-apiserver": 2.0}
 _API = ("etcd", "kube-apiserver")
+_VERSION_QUESTIONS = {"kubeadm": ["version", "--output=short"], "kubectl": ["version", "--client"]}
 
 
 class PortTaken(WorldError):
@@ -255,8 +256,9 @@ class ControlPlane:
 
 def version_of(program: Path | str) -> str:
     """Return the version that a Kubernetes program says it has, "1.20.2"; WorldError when it does not say one."""
+    question = _VERSION_QUESTIONS.get(Path(program).name, ["--version"])
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run([program, *question], capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise WorldError(f"Failed to run {program}: {error}.") from error
     match = re.search(r"v(\d+\.\d+\.\d+)", done.stdout)

@@ -6,6 +6,7 @@ Where programs come from is known to binaries.py.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,13 +33,23 @@ Programs = Mapping[str, Path]
 def programs_of(
     places: Places, progress: Progress, *, version: str | None = None, single: bool = False
 ) -> dict[str, Programs]:
-    """Return for each version that an image shall hold where its programs are, fetched or built when they are not."""
+    """Return for each version that an image shall hold where its programs are, fetched or built when they are not.
+
+    Without a version it is that of the API server at hand, so that machines fit the local control plane.
+    """
+    version = version or _at_hand(places, progress)
     found = obtain(Request(("kubelet", "kubeadm"), places, version, progress), look=_LOOK)
     first = version_of(found["kubelet"])
     versions: dict[str, Programs] = {first: obtain(Request(PROGRAMS, places, first, progress), look=_LOOK)}
     if not single:
         versions |= _second(Request(PROGRAMS, places, first, progress))
     return versions
+
+
+def _at_hand(places: Places, progress: Progress) -> str | None:
+    with contextlib.suppress(WorldError):
+        return version_of(obtain(Request(("kube-apiserver",), places, None, progress), fetch=())["kube-apiserver"])
+    return None
 
 
 def neighbours(version: str) -> list[str]:

@@ -126,6 +126,13 @@ def test_version(tmp_path: Path, text: str, wanted: str) -> None:
     assert version_of(script(tmp_path / "program", text)) == wanted
 
 
+@pytest.mark.parametrize(("name", "words"), [("kubeadm", "version --output=short"), ("kubectl", "version --client")])
+def test_version_of_programs_with_commands(tmp_path: Path, name: str, words: str) -> None:
+    """Each is asked as it wants to be asked."""
+    program = script(tmp_path / name, f'[ "$*" = "{words}" ] && echo v1.20.2')
+    assert version_of(program) == "1.20.2"
+
+
 @pytest.mark.parametrize("text", ["exit 1", "echo hello"])
 def test_no_version(tmp_path: Path, text: str) -> None:
     """A program that tells none is named."""

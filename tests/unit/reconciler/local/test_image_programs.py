@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_neighbours(version: str, wanted: Sequence[str]) -> None:
 def test_single(places: Places) -> None:
     """Only the version at hand, when that is asked for."""
     assert list(versions(places, single=True)) == ["1.30.2"]
+
+
+def test_version_of_the_api_server_at_hand(places: Places, tmp_path: Path) -> None:
+    """Machines fit the API server that a local control plane would run, not the newest kubelet."""
+    keep(places.cache / "kube" / "1.31.0", "1.31.0")
+    assert list(versions(places, single=True)) == ["1.31.0"]
+    server = keep(tmp_path / "bin", "1.30.2")["kubelet"].rename(tmp_path / "bin" / "kube-apiserver")
+    assert list(versions(replace(places, path=str(server.parent)), single=True)) == ["1.30.2"]
 
 
 def test_kept_versions_come_first(places: Places) -> None:
