@@ -225,6 +225,7 @@ class Qemu:
                 self._check_hub(definition)
             lan.ensure(kind)
             yield kind
+            lan.settle(kind)
 
     def _check_hub(self, definition: Definition) -> None:
         running = [other for other in self._neighbours(definition) if self.pid(other)]

@@ -21,6 +21,7 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import Starg
 from ansible_collections.stargate.core.plugins.module_utils._machine import Definition, Places, locked, make_directory
 from ansible_collections.stargate.core.plugins.module_utils._process import alive, end, environment, remember
 from ansible_collections.stargate.core.plugins.module_utils._program import available, found
+from ansible_collections.stargate.core.plugins.module_utils._qemu import SLOTS
 
 SWITCH = "vde_switch"
 _LONGEST_PATH = 80
@@ -66,6 +67,23 @@ class Lan:
         (self.directory / "lan.kind").write_text(kind, encoding="ascii")
         if kind == "vde" and not alive(self.directory / "lan.pid"):
             self._start_switch()
+        if kind == "hub" and self.definition.role == "router":
+            for path in self.directory.glob("lan-*.sock"):
+                path.unlink()
+
+    def settle(self, kind: str) -> None:
+        """Return when workers can be connected to a router that has just started; QEMU does not wait for that."""
+        if kind != "hub" or self.definition.role != "router":
+            return
+        until = time.monotonic() + PATIENCE
+        while len(list(self.directory.glob("lan-*.sock"))) < SLOTS:
+            if time.monotonic() > until:
+                raise StargateError(
+                    f"Failed to start the network of site {self.definition.namespace}/{self.definition.site}: QEMU did "
+                    "not make its sockets.",
+                    code="LanFailed",
+                )
+            time.sleep(0.02)
 
     def rest(self) -> None:
         """End the switch; it is started again with the next machine."""

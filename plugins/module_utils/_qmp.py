@@ -81,5 +81,8 @@ def _await_return(readline: Callable[[], bytes]) -> None:
         line = readline()
         if not line:
             raise ValueError("the connection ended")
-        if "return" in json.loads(line):
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ValueError(str(answer["error"].get("desc")))
+        if "return" in answer:
             return

@@ -72,6 +72,23 @@ def test_kinds(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not lan.directory.exists()
 
 
+def test_cables_of_an_earlier_router(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that an earlier process left are removed, and the new one's are waited for."""
+    monkeypatch.setattr(_qemu_lan, "PATIENCE", 0.1)
+    lan.ensure("hub")
+    (lan.directory / "lan-0.sock").touch()
+    lan.ensure("hub")
+    assert not list(lan.directory.glob("lan-*.sock"))
+    with pytest.raises(StargateError, match="dc/r1") as caught:
+        lan.settle("hub")
+    assert caught.value.code == "LanFailed"
+    for number in range(_qemu_lan.SLOTS):
+        (lan.directory / f"lan-{number}.sock").touch()
+    lan.settle("hub")
+    lan.settle("vde")
+    lan.remove()
+
+
 def test_a_switch_that_does_not_come_up(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the switch said is in the error."""
     program = tmp_path / "vde_switch"

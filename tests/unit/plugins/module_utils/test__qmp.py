@@ -6,6 +6,7 @@ Whose business that is belongs to test__qemu_host.py.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.stargate.core.plugins.module_utils import _qmp
 from ansible_collections.stargate.core.plugins.module_utils._errors import Unreachable
 from ansible_collections.stargate.core.plugins.module_utils._qmp import execute, peer
 
@@ -56,6 +58,25 @@ def test_events_come_between(qemu: subprocess.Popen[bytes], directory: Path) -> 
     for command in ("cont", "stop", "system_reset", "cont"):
         execute(directory, command)
     assert qemu.poll() is None
+
+
+def test_a_command_that_is_refused(qemu: subprocess.Popen[bytes], directory: Path) -> None:
+    """What QEMU has against a command is in the error."""
+    with pytest.raises(Unreachable, match="no-such-command"):
+        execute(directory, "no-such-command")
+
+
+def test_many_at_once(qemu: subprocess.Popen[bytes], directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is sent away while others are in line tries again, and gives up in time."""
+    others = []
+    monkeypatch.setattr(_qmp, "_SECONDS", 0.1)
+    with contextlib.suppress(BlockingIOError):
+        others.extend(_qmp._connected(directory) for _ in range(8))
+    assert peer(directory) == 0
+    for other in others:
+        other.close()
+    monkeypatch.setattr(_qmp, "_SECONDS", 10.0)
+    assert peer(directory) == qemu.pid
 
 
 def test_somebody_else_behind_a_socket(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.plugins.module_utils.image_server import ImageServer
 from tests.unit.plugins.modules.qemu_world import World
 
 from ansible_collections.stargate.core.plugins.module_utils import _qemu_host, _qemu_stock
+from ansible_collections.stargate.core.plugins.module_utils._errors import Unreachable
 from ansible_collections.stargate.core.plugins.module_utils._qemu_ability import Ability
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -108,6 +110,53 @@ def test_qemu_refuses(world: World) -> None:
     assert refused(result, "QemuFailed", "dc/r1")
     assert "SMP" in result["failure"]["details"] or "smp" in result["failure"]["details"]
     assert world.router(state="absent")["changed"] is True
+
+
+def test_qemu_is_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A QEMU that takes no commands is ended; one that cannot be asked to stop is ended too."""
+    monkeypatch.setattr(_qemu_host, "_answers", lambda _: False)
+    monkeypatch.setattr(_qemu_host, "_START", 0.3)
+    assert refused(world.router(), "Deadline", "dc/r1", "silent")
+    assert world.router(check=True)["machine"]["pid"] == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(_qemu_host, "POWERDOWN", 30.0)
+    pid = world.router()["machine"]["pid"]
+    monkeypatch.setattr(_qemu_host, "execute", _unreachable)
+    assert (world.router(state="stopped")["changed"], Path(f"/proc/{pid}/exe").exists()) == (True, False)
+
+
+def _unreachable(*_: object) -> None:
+    raise Unreachable("Failed to reach QEMU.")
+
+
+def test_an_image_from_the_network(world: World) -> None:
+    """An image that nobody vouches for is used with a warning, kept in the cache, and remembered there."""
+    server = ImageServer()
+    server.publish("/base.qcow2", world.image.read_bytes(), sums=False)
+    cache = world.image.with_name("cache")
+    given = {"image": f"{server.url}/base.qcow2", "image_cache": str(cache)}
+    assert world.router(check=True, **given)["changed"] is True
+    assert server.seen == []
+    made = world.router(**given)
+    assert "Nobody vouches" in json.dumps(made["warnings"])
+    assert world.router(state="recreated", image=None)["changed"] is True
+    assert server.requests("/base.qcow2") == [200, 304]
+    server.close()
+
+
+def test_consoles(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console's log goes on when a machine is started again, unless it has become long; few older ones stay."""
+    world.router(state="stopped")
+    monkeypatch.setattr(_qemu_stock, "LONGEST_CONSOLE", 10)
+    console = world.directory("r1") / "console.log"
+    for size in (5, 50):
+        console.write_bytes(b"x" * size)
+        world.router()
+        world.router(state="stopped")
+        assert console.read_bytes().startswith(b"x" * size) == (size == 5)
+    for _ in range(_qemu_stock.KEPT_CONSOLES + 2):
+        world.router(state="recreated")
+    assert len(list(world.directory("r1").glob("console.log*"))) == _qemu_stock.KEPT_CONSOLES + 1
 
 
 def test_a_boot_that_takes_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
