@@ -54,8 +54,8 @@ def parsed(checksum: str) -> tuple[str, str]:
     """Return (algorithm, digest) of a checksum like sha256:…, ("", "") for none; raises Invalid."""
     if not checksum:
         return "", ""
-    algorithm, _, digest = checksum.lower().rpartition(":")
-    algorithm = algorithm or "sha256"
+    named = checksum.lower() if ":" in checksum else f"sha256:{checksum.lower()}"
+    algorithm, digest = named.rsplit(":", 1)
     if len(digest) != LENGTHS.get(algorithm) or not re.fullmatch("[0-9a-f]+", digest):
         raise Invalid(
             f'Failed to use image_checksum "{clipped(checksum, 80)}": not sha256: and 64, or sha512: and 128 '

@@ -296,7 +296,7 @@ class Qemu:
         held = self._places.peek().get(definition.key)
         if definition.tap or not held or not held.get("tap"):
             return definition
-        _, netns, bridge = str(held["segment"]).split(":")
+        netns, bridge = str(held["segment"]).split(":")[1:]
         return replace(
             definition, network="bridge", netns=netns, bridge=bridge, cidr=str(held["cidr"]), tap=str(held["tap"])
         )
