@@ -8,6 +8,7 @@ PRIVATE to the collection. What a part needs and how it is had is the business o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ SPEC: dict[str, Any] = {
 
 def perform(params: Mapping[str, Any], host: Host, *, check_mode: bool) -> dict[str, Any]:
     """Have the machine as the options say; returns the module's result, raises what went wrong."""
+    start = time.monotonic()
     wanted = kubernetes_wanted(params)
     require_sound(params)
     host.require_debian()
@@ -83,6 +85,7 @@ def perform(params: Mapping[str, Any], host: Host, *, check_mode: bool) -> dict[
         "previous_version": previous.tag if previous else "",
         "containerd_version": str(runtime or ""),
         "restart_pending": pending,
+        "seconds": round(time.monotonic() - start, 3),
         "warnings": ledger.warnings,
     }
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from ansible_collections.stargate.core.plugins.module_utils import _runtime_download as download
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, NotFound, StargateError, clipped
 from ansible_collections.stargate.core.plugins.module_utils._version import Version, found, newest
-from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host, disk_errors
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host, disk_errors, settle
 from ansible_collections.stargate.core.plugins.module_utils._worker_memory import Memory
 
 PROGRAMS = ("kubeadm", "kubelet")  # in this order: kubeadm is there before the kubelet that it serves
@@ -62,7 +62,7 @@ def outdated(memory: Memory, version: Version, base: str) -> dict[str, tuple[str
     wanted = {f"/usr/bin/{url.rpartition('/')[2]}": (url, digest) for url, digest in checksums(version, base).items()}
     for name, (_url, digest) in list(wanted.items()):
         if memory.version(name) == version and digest == (memory.digest(name) or _digest_of(memory.host, name)):
-            memory.installed(name, digest)
+            memory.installed(name, version, digest)
             del wanted[name]
     return wanted
 
@@ -82,24 +82,27 @@ def checksums(version: Version, base: str) -> dict[str, str]:
         ) from error
 
 
-def install(host: Host, programs: Mapping[str, tuple[str, str]], *, timeout: float) -> None:
-    """Install programs, all or none of them."""
+def install(memory: Memory, programs: Mapping[str, tuple[str, str]], version: Version, *, timeout: float) -> None:
+    """Install programs, all or none: each has its checksum, runs on this machine, and is of this version."""
+    host = memory.host
     with disk_errors("install " + " and ".join(programs)), ExitStack() as stack:
+        staged = {name: stack.enter_context(host.staged(name)) for name in programs}
         for name, (url, digest) in programs.items():
-            handle = stack.enter_context(host.replacement(name, 0o755))
-            download.fetch(url, handle, digest=digest, timeout=timeout)
+            with staged[name].open("wb") as file:
+                download.fetch(url, file.fileno(), digest=digest, timeout=timeout)
+                settle(file.fileno(), 0o755)
+            _require_version(name, url, states=memory.asked(name, str(staged[name])), version=version)
+        for name, (_url, digest) in programs.items():
+            staged[name].replace(host.path(name))
+            memory.installed(name, version, digest)
 
 
-def require(memory: Memory, programs: Mapping[str, tuple[str, str]], version: Version) -> None:
-    """Remember the programs that were just installed; fails when one says that it is of another version."""
-    for name, (url, digest) in programs.items():
-        memory.installed(name, digest)
-        now = memory.version(name)
-        if now != version:
-            raise Invalid(
-                f"Failed to install {name}: what {url} has calls itself {now.tag if now else 'nothing'}.",
-                code="ChecksumMismatch",
-            )
+def _require_version(name: str, url: str, *, states: Version | None, version: Version) -> None:
+    if states != version:
+        raise Invalid(
+            f"Failed to install {name}: what {url} has calls itself {states.tag if states else 'nothing'}.",
+            code="ChecksumMismatch",
+        )
 
 
 def _listed(base: str) -> list[Version]:

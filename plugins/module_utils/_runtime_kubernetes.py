@@ -61,9 +61,7 @@ def _from_binaries(ledger: Ledger, wanted: Wanted) -> Version:
     if programs:
         owe_restart(ledger, version)
         before = memory.version(KUBELET)
-        ledger.do(step(before, version), lambda: binaries.install(host, programs, timeout=wanted.timeout))
-        if not ledger.check_mode:
-            binaries.require(memory, programs, version)
+        ledger.do(step(before, version), lambda: binaries.install(memory, programs, version, timeout=wanted.timeout))
     ledger.file(files.KUBELET_UNIT_FILE, files.kubelet_unit(), owes=["kubelet", "reload"])
     ledger.file(files.KUBELET_DROPIN_FILE, files.kubelet_dropin(), owes=["kubelet", "reload"])
     return version

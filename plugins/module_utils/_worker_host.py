@@ -84,30 +84,24 @@ class Host:
 
     def write(self, name: str, content: str, mode: int = 0o644) -> None:
         """Put a file in place at once: readers see the old or the new one, whole."""
-        with (
-            disk_errors(f"write {name}"),
-            self.replacement(name, mode) as handle,
-            os.fdopen(os.dup(handle), "wb") as file,
-        ):
-            file.write(content.encode())
+        with disk_errors(f"write {name}"), self.staged(name) as new:
+            with new.open("wb") as file:
+                file.write(content.encode())
+                settle(file.fileno(), mode)
+            new.replace(self.path(name))
 
     @contextmanager
-    def replacement(self, name: str, mode: int) -> Iterator[int]:
-        """Give a new file's descriptor; it takes the name when the block ends well, and is gone otherwise."""
+    def staged(self, name: str) -> Iterator[Path]:
+        """Give a new file beside the one of this name, which it can replace at once; it is gone if it does not."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
         try:
-            yield handle
-            os.fchmod(handle, mode)
-            os.fsync(handle)
-            Path(new).replace(path)
-        except BaseException:
+            yield Path(new)
+        finally:
             with suppress(FileNotFoundError):
                 Path(new).unlink()
-            raise
-        finally:
-            os.close(handle)
 
     @contextmanager
     def alone(self, patience: float) -> Iterator[None]:
@@ -144,6 +138,8 @@ class Host:
             )
         except FileNotFoundError:
             return Done(127, err=f"{argv[0]}: not found")
+        except OSError as error:  # no program, or one for another machine
+            return Done(126, err=f"{argv[0]}: {error.strerror}")
         try:
             out, err = process.communicate(stdin.encode(), timeout=timeout)
             code: int | None = process.returncode
@@ -184,6 +180,12 @@ class Host:
                 "Debian, Ubuntu and what derives from them are.",
                 code="UnsupportedSystem",
             )
+
+
+def settle(handle: int, mode: int) -> None:
+    """Give a file that was just written its permissions, and have it on the disk."""
+    os.fchmod(handle, mode)
+    os.fsync(handle)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Memory:
         known = self._programs.get(program, {})
         if known.get("mark") == mark:
             return found(known.get("version", ""))
-        version = found(self.host.run([program, *_QUESTIONS.get(program, ["--version"])], timeout=60).out)
+        version = self.asked(program, program)
         self._programs[program] = {"mark": mark, "version": str(version or ""), "digest": ""}
         self._save()
         return version
@@ -48,10 +48,13 @@ class Memory:
         known = self._programs.get(program, {})
         return str(known.get("digest", "")) if known.get("mark") == self._mark(program) else ""
 
-    def installed(self, program: str, digest: str) -> None:
-        """Remember the checksum of the program that was just installed."""
-        self.version(program)
-        self._programs.setdefault(program, {})["digest"] = digest
+    def asked(self, program: str, file: str) -> Version | None:
+        """Return the version that a file states which is, or is to be, this program."""
+        return found(self.host.run([file, *_QUESTIONS.get(program, ["--version"])], timeout=60).out)
+
+    def installed(self, program: str, version: Version, digest: str) -> None:
+        """Remember version and checksum of the program that was just installed."""
+        self._programs[program] = {"mark": self._mark(program), "version": str(version), "digest": digest}
         self._save()
 
     @property

@@ -238,6 +238,11 @@ restart_pending:
   type: list
   elements: str
   sample: []
+seconds:
+  description: How long the work on the machine took, without Ansible's own.
+  returned: success
+  type: float
+  sample: 0.012
 failure:
   description: What went wrong, for programs.
   returned: on failure

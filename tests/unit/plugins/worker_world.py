@@ -81,7 +81,7 @@ class Machine(Host):
             answer = self.answers.get(tuple(argv[:length]))
             if answer is not None:
                 return answer if isinstance(answer, Done) else answer(argv, stdin)
-        text = self.text(argv[0]) if argv[0].startswith("/") else ""
+        text = self.text(argv[0].replace(str(self.root), "")) if argv[0].startswith("/") else ""
         return Done(0, text or "")
 
     def commands(self) -> list[str]:

@@ -17,6 +17,7 @@ from tests.unit.plugins.worker_world import ARCHITECTURE, Machine, machine, tree
 from ansible_collections.stargate.core.plugins.module_utils import _runtime_binaries as binaries
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
 from ansible_collections.stargate.core.plugins.module_utils._version import Version, asked
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Done
 from ansible_collections.stargate.core.plugins.module_utils._worker_memory import Memory
 
 NAMES = ["/usr/bin/kubeadm", "/usr/bin/kubelet"]
@@ -80,8 +81,7 @@ def test_install(host: Machine, tmp_path: Path) -> None:
     memory = Memory(host)
     wanted = binaries.outdated(memory, version, base)
     assert sorted(wanted) == NAMES
-    binaries.install(host, wanted, timeout=10)
-    binaries.require(memory, wanted, version)
+    binaries.install(memory, wanted, version, timeout=10)
     assert [host.mode(name) for name in NAMES] == [0o755] * 2
     assert binaries.outdated(Memory(host), version, "file:///gone") == {}
 
@@ -102,7 +102,7 @@ def test_all_or_nothing(host: Machine, server: Mirror) -> None:
     host.have("/usr/bin/kubeadm", "v1.19.0\n")
     wanted = binaries.outdated(Memory(host), asked("1.20.2"), server.url)
     with pytest.raises(StargateError) as caught:
-        binaries.install(host, wanted, timeout=10)
+        binaries.install(Memory(host), wanted, asked("1.20.2"), timeout=10)
     assert caught.value.code == "ChecksumMismatch"
     assert host.text("/usr/bin/kubeadm") == "v1.19.0\n"
     assert sorted(path.name for path in host.path("/usr/bin").iterdir()) == ["containerd", "kubeadm"]
@@ -115,21 +115,26 @@ def test_a_cut_connection(host: Machine, server: Mirror) -> None:
     server.cut.add(path)
     wanted = binaries.outdated(Memory(host), asked("1.20.2"), server.url)
     with pytest.raises(StargateError) as caught:
-        binaries.install(host, wanted, timeout=10)
+        binaries.install(Memory(host), wanted, asked("1.20.2"), timeout=10)
     assert (caught.value.code, caught.value.retryable) == ("MirrorUnavailable", True)
     server.cut.clear()
-    binaries.install(host, wanted, timeout=10)
+    binaries.install(Memory(host), wanted, asked("1.20.2"), timeout=10)
     assert host.text("/usr/bin/kubelet") == "Kubernetes v1.20.2\n"
 
 
 def test_a_program_that_calls_itself_something_else(host: Machine, tmp_path: Path) -> None:
-    """A program whose own word differs from its directory is not what was asked for."""
+    """A program whose own word differs, or that does not run here at all, never replaces one that works."""
     base = tree(tmp_path, "v1.20.2")
+    host.have("/usr/bin/kubelet", "Kubernetes v1.19.0\n")
     wanted = binaries.outdated(Memory(host), asked("1.20.2"), base)
-    binaries.install(host, wanted, timeout=10)
     with pytest.raises(StargateError, match=r"calls itself v1\.20\.2") as caught:
-        binaries.require(Memory(host), wanted, asked("1.20.3"))
+        binaries.install(Memory(host), wanted, asked("1.20.3"), timeout=10)
     assert caught.value.code == "ChecksumMismatch"
+    assert host.text("/usr/bin/kubelet") == "Kubernetes v1.19.0\n"
+    host.run = lambda *_args, **_options: Done(126, err="Exec format error")  # type: ignore[method-assign]  # its CPU
+    with pytest.raises(StargateError, match="calls itself nothing"):
+        binaries.install(Memory(host), wanted, asked("1.20.2"), timeout=10)
+    assert host.text("/usr/bin/kubelet") == "Kubernetes v1.19.0\n"
 
 
 def test_a_version_that_is_not_there(tmp_path: Path, server: Mirror) -> None:

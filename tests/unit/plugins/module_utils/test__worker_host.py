@@ -34,13 +34,13 @@ def test_write_and_read(host: Host) -> None:
     assert [path.name for path in host.path("/etc/a").iterdir()] == ["b"]
 
 
-def test_a_failed_replacement_leaves_what_was_there(host: Host) -> None:
+def test_a_staged_file_that_is_not_used(host: Host) -> None:
     """When the block fails, the old file stays and the new one is gone."""
     host.write("/usr/bin/x", "old")
 
     def fail() -> None:
-        with host.replacement("/usr/bin/x", 0o755) as handle:
-            os.write(handle, b"half")
+        with host.staged("/usr/bin/x") as new:
+            new.write_text("half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -65,6 +65,9 @@ def test_run(host: Host) -> None:
     assert done == Done(3, "hello", "C noninteractive\n")
     assert not done.ok
     assert host.run(["no-such-program"]) == Done(127, err="no-such-program: not found")
+    host.write("/other", "for another machine\n", 0o755)
+    program = str(host.path("/other"))
+    assert host.run([program]) == Done(126, err=f"{program}: Exec format error")
 
 
 def test_run_kills_what_it_started(host: Host, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_checksum_is_of_one_file(host: Machine) -> None:
     host.have(KUBELET, "Kubernetes v1.20.2\n")
     memory = Memory(host)
     assert memory.digest(KUBELET) == ""
-    memory.installed(KUBELET, "abc")
+    memory.installed(KUBELET, Version(1, 20, 2), "abc")
     assert Memory(host).digest(KUBELET) == "abc"
     host.have(KUBELET, "Kubernetes v1.20.2 \n")
     assert Memory(host).digest(KUBELET) == ""
