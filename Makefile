@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS ?=
+DIR ?= build/setup-demo
 DATACENTERS ?= --dc-api-url dc-west=http://127.0.0.1:8080 --dc-api-url dc-east=http://127.0.0.1:8081
 
 .PHONY: help
@@ -63,6 +64,10 @@ run-controller: deps ## Run the reconciler for all namespaces, with the two mock
 
 .PHONY: start-controllers
 start-controllers: run-controller ## The same: one reconciler serves every provider
+
+.PHONY: setup-demo
+setup-demo: deps ## Make the simulator's router, and manifests in DIR; ARGS="-e provider=nspawn" for machines without QEMU
+	@$(BIN)/ansible-playbook playbooks/setup-demo.yml -e demo_dir=$(abspath $(DIR)) $(ARGS)
 
 .PHONY: prep
 prep: deps ## Make a router, workers and their Servers; ARGS="-e provider=qemu -e vm=a,b", with -e state=absent the reverse

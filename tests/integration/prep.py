@@ -60,20 +60,20 @@ class Prep:
         """Return the directory of all machines."""
         return self.directory / "machines"
 
-    def run(self, *variables: str, check: bool = False, **environ: str) -> Run:
+    def run(self, *variables: str, check: bool = False, playbook: str = "prep-dc-inventory.yml") -> Run:
         """Run the playbook with variables in the form name=value."""
         ours = [f"provider={self.provider}", f"dc_namespace={self.namespace}", f"qemu_work_dir={self.machines}"]
         ours += [f"nspawn_image={self.image}"] if self.image else []
         ours += [f"kubeconfig={self.kubeconfig}"] if self.kubeconfig else ["skip_server_cr=true"]
         words = [word for variable in (*ours, *variables) for word in ("-e", variable)]
-        command = [str(BIN / "ansible-playbook"), *(["--check"] if check else []), "playbooks/prep-dc-inventory.yml"]
+        command = [str(BIN / "ansible-playbook"), *(["--check"] if check else []), f"playbooks/{playbook}"]
         home = {"HOME": str(self.directory), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
         home["TAILSCALE_AUTH_KEY"] = ""
         started = time.monotonic()
         done = subprocess.run(
             [*command, *words],
             cwd=ROOT,
-            env={**os.environ, **home, **environ},
+            env={**os.environ, **home},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -82,9 +82,9 @@ class Prep:
         )
         return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
 
-    def must(self, *variables: str) -> Run:
+    def must(self, *variables: str, playbook: str = "prep-dc-inventory.yml") -> Run:
         """Run the playbook, which has to succeed."""
-        run = self.run(*variables)
+        run = self.run(*variables, playbook=playbook)
         assert run.code == 0, run.output
         return run
 
