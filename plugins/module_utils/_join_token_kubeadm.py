@@ -47,8 +47,15 @@ class KubeadmTokens:
     def make(self, node: str, ttl: int, override: str) -> dict[str, Any]:
         """Return how the cluster is joined with a new token for a Node; its earlier ones are revoked."""
         self.revoke_all(node)
+        return self._created(node, ttl, override)
+
+    def described(self, node: str, ttl: int, override: str) -> dict[str, Any]:
+        """Return how the cluster is joined, without a token; nothing is changed."""
+        return {**self._created(node, ttl, override, "--dry-run"), "token": "", "token_id": ""}
+
+    def _created(self, node: str, ttl: int, override: str, *more: str) -> dict[str, Any]:
         words = ("--print-join-command", "--ttl", f"{ttl}s", "--description", description(node))
-        said = self._run("make a join token", "create", *words)
+        said = self._run("make a join token", "create", *words, *more)
         line = " ".join(said.replace("\\\n", " ").split())
         match, hashes = _JOIN.search(line), _HASH.findall(line)
         if not match or not hashes:

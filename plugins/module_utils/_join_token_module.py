@@ -69,11 +69,12 @@ def _by_api(params: Mapping[str, Any], tokens: ApiTokens, *, check_mode: bool) -
 
 
 def _by_kubeadm(params: Mapping[str, Any], tokens: KubeadmTokens, *, check_mode: bool) -> Result:
-    if check_mode:
-        return {"changed": params["state"] == "present", "token_id": params["token_id"]}
-    if params["state"] == "present":
-        return _made(tokens.make(params["node"], params["ttl"], params["endpoint"]))
     identifier = params["token_id"]
+    if params["state"] == "present":
+        make = tokens.described if check_mode else tokens.make
+        return _made(make(params["node"], params["ttl"], params["endpoint"]))
+    if check_mode:
+        return {"changed": False, "token_id": identifier}
     changed = tokens.revoke(identifier) if identifier else tokens.revoke_all(params["node"])
     return {"changed": changed, "token_id": identifier}
 

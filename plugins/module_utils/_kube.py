@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import (
     Invalid,
+    StargateError,
     Unavailable,
     Unreachable,
     clipped,
@@ -48,6 +49,7 @@ CONNECTION_SPEC: dict[str, dict[str, Any]] = {
     "context": {"type": "str", "default": ""},
     "unreachable_after": {"type": "float", "default": 60.0},
 }
+DENIALS, DENIED_SECONDS = (401, 403), 2.0
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 PAGE = 500
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -205,15 +207,29 @@ class Cluster:
 
     def ask(self, method: str, path: str, doing: str, *, body: Object | None = None, **options: Any) -> Answer:
         """Return the answer to a request. Options: `query`; `expected`, the statuses that are no failure."""
+        expected: Sequence[int] = options.pop("expected", ())
         started, pause = self.clock.monotonic(), SHORTEST_PAUSE
         while True:
+            answer: Answer | None = None
             try:
-                return self._once(method, path, doing, body=body, **options)
-            except (Unreachable, Unavailable) as error:
-                if error.code == "Expired" or self.clock.monotonic() - started + pause > self._patience:
+                answer = self._once(method, path, doing, body=body, **options)
+                if answer.status < 300 or (answer.status in expected and answer.status not in DENIALS):
+                    return answer
+                raise refused(answer, doing, self.address)
+            except StargateError as error:
+                if self.clock.monotonic() - started + pause > self._patience_for(error):
+                    if answer is not None and answer.status in expected:
+                        return answer
                     raise
                 self.clock.sleep(max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE)))
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _patience_for(self, error: StargateError) -> float:
+        """Return for how many seconds a request is made again. A server that has just started denies what it allows."""
+        if error.code in ("Unauthorized", "Forbidden"):
+            return min(DENIED_SECONDS, self._patience)
+        again = isinstance(error, Unreachable | Unavailable) and error.code != "Expired"
+        return self._patience if again else 0.0
 
     def watch(self, path: str, doing: str, *, seconds: int, **query: Any) -> Iterator[Object]:
         """Yield the events of a watch until the server ends it, after `seconds`; tries once.
@@ -232,16 +248,12 @@ class Cluster:
         finally:
             response.response.close()
 
-    def _once(self, method: str, path: str, doing: str, *, body: Object | None = None, **options: Any) -> Answer:
+    def _once(self, method: str, path: str, doing: str, *, body: Object | None, **options: Any) -> Answer:
         response = self._sent(method, path, doing, body=body, query=options.get("query") or {})
         try:
-            answer = _answer(response)
+            return _answer(response)
         except NO_ANSWER as error:
             raise unanswered(error, doing, self.address) from error
-        expected: Sequence[int] = options.get("expected", ())
-        if 200 <= answer.status < 300 or answer.status in expected:
-            return answer
-        raise refused(answer, doing, self.address)
 
     def _sent(self, method: str, path: str, doing: str, **options: Any) -> Any:
         """Return the response, its body unread."""

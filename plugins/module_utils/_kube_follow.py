@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ansible_collections.stargate.core.plugins.module_utils._errors import Unavailable, Unreachable
+from ansible_collections.stargate.core.plugins.module_utils._errors import Denied, Unavailable, Unreachable
 from ansible_collections.stargate.core.plugins.module_utils._kube import LONGEST_PAUSE, SHORTEST_PAUSE, Cluster, Object
 
 LONGEST_WATCH = 60
@@ -29,6 +29,7 @@ class Followed:
         self._doing = doing
         self._version = ""
         self._pause = 0.0
+        self._was_denied = False
         self._objects: dict[str, Object] = {}
 
     def now(self) -> list[Object]:
@@ -44,8 +45,13 @@ class Followed:
         self._cluster.clock.sleep(min(self._pause, seconds))
         try:
             went_well = self._watch(max(1, min(math.ceil(seconds), LONGEST_WATCH)))
+            self._was_denied = False
         except (Unreachable, Unavailable):
             went_well = False
+        except Denied:  # once is no denial: a server that has just started denies what it allows
+            if self._was_denied:
+                raise
+            went_well, self._was_denied = False, True
         self._pause = 0.0 if went_well else min(max(SHORTEST_PAUSE, self._pause * 2), LONGEST_PAUSE)
         self._version = self._version if went_well else ""
         return self.now()

@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - RV(join) has an empty token then. With O(kubeadm) there is no RV(join).
+      - RV(join) has an empty token then. With O(state=absent) no change is foreseen.
   diff_mode:
     support: none
   platform:
@@ -57,7 +57,7 @@ options:
     default: ""
   ttl:
     description:
-      - Seconds after which the token ends by itself.
+      - Seconds after which the token ends by itself, 60 at least.
     type: int
     default: 900
   endpoint:

@@ -51,6 +51,15 @@ def test_make(tmp_path: Path) -> None:
     ]
 
 
+def test_described(tmp_path: Path) -> None:
+    """In check mode kubeadm tells the same without making a token; the one that it makes up is dropped."""
+    tokens, notes = kubeadm(tmp_path, create=f"echo '[dryrun] Would perform action'; echo '{JOIN}'")
+    join = tokens.described("w1", 900, "")
+    assert (join["endpoint"], join["ca_hashes"], join["token"], join["token_id"]) == ("10.0.0.1:6443", [HASH], "", "")
+    (asked,) = notes.read_text().splitlines()
+    assert asked.endswith(" --dry-run")
+
+
 def test_an_endpoint_of_one_s_own(tmp_path: Path) -> None:
     """The endpoint that is given counts, as when the cluster's name means nothing to machines."""
     assert kubeadm(tmp_path)[0].make("w1", 900, "https://172.18.0.2:6443")["endpoint"] == "172.18.0.2:6443"

@@ -85,8 +85,6 @@ def test_lists_of_several_pages(start: Start) -> None:
     ("code", "kind", "failure"),
     [
         (400, Invalid, "Invalid"),
-        (401, Denied, "Unauthorized"),
-        (403, Denied, "Forbidden"),
         (404, NotFound, "NotFound"),
         (409, Conflict, "Conflict"),
         (422, Invalid, "Invalid"),
@@ -101,6 +99,17 @@ def test_refusals(start: Start, code: int, kind: type[StargateError], failure: s
         cluster.get("/x", "read x")
     assert (raised.value.code, len(api.asked)) == (failure, 1)
     assert "because so" in raised.value.details
+
+
+@pytest.mark.parametrize(("code", "failure"), [(401, "Unauthorized"), (403, "Forbidden")])
+def test_denials(start: Start, code: int, failure: str) -> None:
+    """A server that has just started denies what it allows, so a denial counts when it stands for two seconds."""
+    cluster, api = start(status(code), status(code), Reply(200, {"a": 1}), status(code, "because so."))
+    assert cluster.get("/x", "read x") == {"a": 1}
+    with pytest.raises(Denied, match=r"because so\.") as raised:
+        cluster.get("/x", "read x")
+    assert (raised.value.code, raised.value.retryable, len(api.asked)) == (failure, False, 7)
+    assert cluster.ask("GET", "/x", "read x", expected=(code,)).message == "because so"
 
 
 def test_what_is_expected_is_no_failure(start: Start) -> None:
@@ -211,10 +220,13 @@ def test_followed_through_a_fault(start: Start, broken: Reply) -> None:
 
 
 def test_a_watch_that_is_forbidden_is_not_repeated(start: Start) -> None:
-    """A missing right is said at once."""
-    cluster, _ = start(page("a"), status(403))
+    """A missing right is said when it is missing a second time."""
+    cluster, api = start(page("a"), status(403), page("a"), status(403))
+    followed = Followed(cluster, "/x", "metadata.name=a", "watch x")
+    assert uids(followed.changed(5)) == ["a"]
     with pytest.raises(Denied, match=r"deploy/rbac\.yaml"):
-        Followed(cluster, "/x", "metadata.name=a", "watch x").changed(5)
+        followed.changed(5)
+    assert len(api.asked) == 4
 
 
 def test_which_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
