@@ -121,7 +121,7 @@ class World:
 
     def _qemu_image(self) -> list[str]:
         files = {"url": "disk.qcow2", "kernel": "vmlinuz", "initrd": "initrd"}
-        sizes = ["network=user", "qemu_cpus=2", "qemu_memory=1536", "qemu_disk=8"]
+        sizes = ["network=user", "qemu_cpus=2", "qemu_memory=1536", "qemu_disk=10"]
         return [*(f"qemu_image_{name}={self.image}/{file}" for name, file in files.items()), *sizes]
 
     def outputs(self) -> Object:
