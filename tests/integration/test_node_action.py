@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.conftest import ROOT, RunningControlPlane
-from tests.integration.plays import Plays, kubeconfig_of_account
+from tests.conftest import RunningControlPlane
+from tests.integration.plays import Plays, kubeconfig_of_account, with_shipped_rights
 from tests.integration.stand_in_kubelet import StandInKubelet
 
 from ansible_collections.stargate.core.plugins.module_utils._kube import Cluster
@@ -28,11 +28,8 @@ Object = dict[str, Any]
 @pytest.fixture(scope="module")
 def admin(control_plane: RunningControlPlane) -> Iterator[Cluster]:
     """Return the cluster as its administrator sees it, with the rights that we ship given out."""
-    for name in ("dc-west", "dc-east"):
-        manifest = yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        control_plane.run("apply", "-f", "-", stdin=manifest)
-    control_plane.run("apply", "-f", str(ROOT / "reconciler/deploy/rbac.yaml"))
     with Cluster.of({"kubeconfig": control_plane.kubeconfig, "unreachable_after": 60.0}, {}) as cluster:
+        with_shipped_rights(cluster, control_plane.run)
         yield cluster
 
 
