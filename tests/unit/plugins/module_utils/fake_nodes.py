@@ -50,6 +50,12 @@ class FakeNodes:
         self.patches: list[Object] = []
         self._coming: list[tuple[float, str, Object]] = []
 
+    def __enter__(self) -> FakeNodes:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
     def at(self, seconds: float, kind: str, item: Object) -> None:
         """Have an event some seconds from now."""
         self._coming.append((self.clock.now + seconds, kind, item))
