@@ -69,9 +69,9 @@ options:
       - O(kubeconfig), O(context), O(namespaces), O(label_selector) and the cache have no effect on it.
       - An object with the lists C(servers) and C(profiles). It may have the dictionaries C(datacenters) (as
         O(datacenters)) and, by C(<namespace>/<name>) of the Server, C(operations), C(profile_of) (a profile's name) and
-        C(ssh) (C(user) and C(private_key_file)). With C(ssh_config), the path of an SSH client configuration, that
-        file alone says how hosts are reached, and is known to plays as C(stargate_ssh_config). C(cluster) may have
-        C(kubeconfig), C(context) and C(defaults).
+        C(ssh) (C(user), C(private_key_file) and C(user_data_file), which plays know as C(stargate_user_data_file)).
+        With C(ssh_config), the path of an SSH client configuration, that file alone says how hosts are reached, and is
+        known to plays as C(stargate_ssh_config). C(cluster) may have C(kubeconfig), C(context) and C(defaults).
     type: str
   datacenters:
     description:

@@ -94,8 +94,8 @@ def hostvars(
     """Return the host's variables.
 
     `ssh` may have `user` and `private_key_file` (from the profile's Secret), or `config`, the path of a file made by
-    _ssh_config.ssh_config(), which then alone says how the host is reached. The CRs in the result share their parts
-    with the input.
+    _ssh_config.ssh_config(), which then alone says how the host is reached; and `user_data_file`, the path of what a
+    Secret has for cloud-init. The CRs in the result share their parts with the input.
     """
     chosen = datacenter(server, datacenters or {})
     return {
@@ -111,6 +111,7 @@ def hostvars(
         "stargate_operation": dict(operation or {}),
         "stargate_strategy": strategy(server, profile, datacenters),
         "stargate_dc": chosen or {},
+        **({"stargate_user_data_file": file} if (file := text_at(ssh, "user_data_file")) else {}),
     }
 
 

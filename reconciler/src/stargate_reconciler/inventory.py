@@ -163,7 +163,7 @@ def write_run(settings: Settings, run_id: str, jobs: Sequence[Job]) -> RunFiles:
 
 def _fill(files: RunFiles, jobs: Sequence[Job], settings: Settings) -> None:
     directory, private = files.directory, files.private
-    ssh = {f"{job.server.namespace}/{job.server.name}": _ssh_of(job, private) for job in jobs}
+    ssh = {f"{job.server.namespace}/{job.server.name}": _secrets_of(job, private) for job in jobs}
     config = private / "ssh_config"
     _write(config, _ssh_config.ssh_config(_ssh_hosts(jobs, ssh, files)))
     _write(files.known_hosts, "".join(f"{line}\n" for line in _pinned(jobs)))
@@ -179,15 +179,22 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _ssh_of(job: Job, private: Path) -> Object:
-    if job.credentials is None:
-        return {}
-    name = f"key-{job.profile.secret if job.profile else 'default'}"
-    path = private / name
+def _secrets_of(job: Job, private: Path) -> Object:
+    """Write what a job has of Secrets, once for all jobs of the Profile; returns where, and the user for SSH."""
+    found: Object = {}
+    if job.credentials is not None:
+        key = job.credentials.private_key.rstrip("\n") + "\n"
+        found["private_key_file"] = _once(private / f"key-{job.profile.secret if job.profile else 'default'}", key)
+        found |= {"user": job.credentials.username} if job.credentials.username else {}
+    if job.user_data:
+        found["user_data_file"] = _once(private / "user-data", job.user_data)
+    return found
+
+
+def _once(path: Path, text: str) -> str:
     if not path.exists():
-        _write(path, job.credentials.private_key.rstrip("\n") + "\n")
-    user = {"user": job.credentials.username} if job.credentials.username else {}
-    return {"private_key_file": str(path), **user}
+        _write(path, text)
+    return str(path)
 
 
 def _ssh_hosts(jobs: Sequence[Job], ssh: Mapping[str, Object], files: RunFiles) -> list[Object]:

@@ -163,7 +163,7 @@ class Kube:
             return
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
-        """Return what a Secret gives for SSH; None when it is absent, may not be read or has no privateKey."""
+        """Return what a Secret gives; None when it is absent, may not be read, or has no privateKey and no userData."""
         try:
             with _translated(f"Failed to read Secret {namespace}/{name}"):
                 secret = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
@@ -175,7 +175,8 @@ class Kube:
         except (ValueError, binascii.Error):
             return None
         key = texts.get("privateKey") or texts.get("ssh-privatekey", "")
-        return Credentials(private_key=key, username=texts.get("username", "").strip()) if key else None
+        found = Credentials(key, texts.get("username", "").strip(), texts.get("userData", ""))
+        return found if found.private_key or found.user_data else None
 
     def node(self, name: str) -> Object | None:
         """Return a Node as it stands in the cluster, None when there is none."""

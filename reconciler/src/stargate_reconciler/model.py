@@ -213,6 +213,7 @@ class Profile:
     namespace: str
     name: str
     secret: str
+    user_data_secret: str
     version: str
 
     @classmethod
@@ -224,6 +225,7 @@ class Profile:
             namespace=_text(meta.get("namespace")),
             name=_text(meta.get("name")),
             secret=_text(spec.get("sshCredentialsSecretRef")),
+            user_data_secret=_text(spec.get("cloudInitSecretRef")),
             version=_text(spec.get("kubernetesVersion")),
         )
 
@@ -235,10 +237,11 @@ def profile_name(operation: Operation, server: Server | None) -> str:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a Secret gives for SSH. Never printed."""
+    """What a Secret gives: for SSH, or a new machine's cloud-init. Never printed."""
 
     private_key: str = field(repr=False, default="")
     username: str = ""
+    user_data: str = field(repr=False, default="")
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,7 @@ class Job:
     profile: Profile | None
     playbook: str
     credentials: Credentials | None = field(repr=False, default=None)
+    user_data: str = field(repr=False, default="")
     former_node: FormerNode | None = None
 
     @property

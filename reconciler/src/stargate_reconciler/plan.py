@@ -38,6 +38,9 @@ NEEDS_PROFILE = frozenset({"repave", "upgrade", "check"})
 NEEDS_VERSION = frozenset({"upgrade"})
 """Operations whose ProvisioningProfile has to say which Kubernetes version is wanted."""
 
+USES_CLOUD_INIT = frozenset({"repave", "check"})
+"""Operations that give a new machine the cloud-init of its ProvisioningProfile, or say what that would change."""
+
 NEEDS_DATACENTER = frozenset({"repave", "reboot"})
 """Operations that go to the datacenter API when the Server's strategy is dcApi."""
 
@@ -66,7 +69,10 @@ def secret_names(world_server: Server | None, operation: Operation | None, profi
     if operation is None or world_server is None:
         return set()
     profile = profiles.get(profile_name(operation, world_server))
-    return {profile.secret} if profile and profile.secret else set()
+    if profile is None:
+        return set()
+    user_data = profile.user_data_secret if operation.act in USES_CLOUD_INIT else ""
+    return {name for name in (profile.secret, user_data) if name}
 
 
 def decisions(world: World, policy: Policy) -> list[Decision]:
@@ -225,7 +231,9 @@ def _cancelled(operation: Operation) -> str:
 def _job(server: Server, world: World, policy: Policy, operation: Operation) -> Job:
     profile = world.profiles.get(profile_name(operation, server))
     credentials = world.secrets.get(profile.secret) if profile and profile.secret else None
-    return Job(operation, server, profile, policy.playbooks[operation.act], credentials)
+    cloud_init = world.secrets.get(profile.user_data_secret) if profile and profile.user_data_secret else None
+    user_data = cloud_init.user_data if cloud_init else ""
+    return Job(operation, server, profile, policy.playbooks[operation.act], credentials, user_data)
 
 
 def _mistake(world: World, policy: Policy, operation: Operation) -> list[Decision]:
@@ -302,10 +310,17 @@ def _missing_profile(world: World, _policy: Policy, operation: Operation) -> Lac
 
 def _missing_secret(world: World, _policy: Policy, operation: Operation) -> Lack:
     profile = world.profiles.get(profile_name(operation, world.server))
-    if profile is None or not profile.secret or world.secrets.get(profile.secret) is not None:
+    if profile is None:
+        return None
+    ssh, cloud_init = world.secrets.get(profile.secret), world.secrets.get(profile.user_data_secret)
+    if profile.secret and not (ssh and ssh.private_key):
+        name, key = profile.secret, "privateKey"
+    elif profile.user_data_secret and operation.act in USES_CLOUD_INIT and not (cloud_init and cloud_init.user_data):
+        name, key = profile.user_data_secret, "userData"
+    else:
         return None
     message = (
-        f"Secret {profile.secret} with a key privateKey does not exist in namespace {operation.namespace}, "
+        f"Secret {name} with a key {key} does not exist in namespace {operation.namespace}, "
         f"or may not be read. ProvisioningProfile {profile.name} names it. Create it and the Operation goes on."
     )
     return "SecretNotFound", message

@@ -118,7 +118,8 @@ class Run:
         self._stopped = threading.Event()
         self._ended = threading.Event()
         self.uids = frozenset(job.operation.uid for job in order.jobs)
-        self._secrets = tuple(job.credentials.private_key for job in order.jobs if job.credentials)
+        keys = {job.credentials.private_key for job in order.jobs if job.credentials}
+        self._secrets = tuple(keys | {job.user_data for job in order.jobs if job.user_data})
 
     def start(self) -> None:
         """Start the process on a thread of its own; the kernel ends the process when that thread dies."""

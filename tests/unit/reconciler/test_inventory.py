@@ -74,6 +74,16 @@ def test_keys_are_in_the_private_directory_only(tmp_path: Path) -> None:
     files.remove_private()
 
 
+def test_user_data_is_in_the_private_directory_only(tmp_path: Path) -> None:
+    """What a Secret has for cloud-init is in one file on tmpfs, which the hosts know, and in no other."""
+    text = "#cloud-config\n# canary\n"
+    files = files_of(tmp_path, *(replace(job(f"o{n}", f"s{n}"), user_data=text) for n in (1, 2)))
+    (holder,) = [p for p in tmp_path.rglob("*") if p.is_file() and "canary" in p.read_text()]
+    assert (holder.parent, holder.read_text(), stat.S_IMODE(holder.stat().st_mode)) == (files.private, text, 0o600)
+    found = json.loads((files.directory / "snapshot.json").read_text())
+    assert found["ssh"]["dc-west/s2"] == {"user_data_file": str(holder)}
+
+
 def test_host_without_credentials(tmp_path: Path) -> None:
     """A Server whose Profile names no Secret has no key of ours, and a job without Profile is written too."""
     files = files_of(tmp_path, replace(job(), profile=None))

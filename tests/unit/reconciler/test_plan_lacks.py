@@ -18,6 +18,7 @@ from stargate_reconciler.decision import End, Forget, Recheck, Resume, Start, Un
 from stargate_reconciler.model import Credentials, Operation, Server
 from stargate_reconciler.plan import decisions
 
+CLOUD_INIT = profile(cloudInitSecretRef="ci")
 SECRET = profile(sshCredentialsSecretRef="ssh")
 DC = server(provider="dc-api")
 
@@ -41,6 +42,24 @@ def noticed(seconds_ago: float) -> dict[str, Any]:
         ),
         pytest.param(
             world(O1, profiles={"p1": SECRET}, secrets={"ssh": Credentials("k")}), ("Start", "o1"), id="all is there"
+        ),
+        pytest.param(
+            world(O1, profiles={"p1": SECRET}, secrets={"ssh": Credentials(user_data="x")}),
+            ("Wait", "o1", "SecretNotFound", "5"),
+            id="no key in the Secret",
+        ),
+        pytest.param(
+            world(O1, profiles={"p1": CLOUD_INIT}, secrets={"ci": Credentials("k")}),
+            ("Wait", "o1", "SecretNotFound", "5"),
+            id="no cloud-init in the Secret",
+        ),
+        pytest.param(
+            world(O1, profiles={"p1": CLOUD_INIT}, secrets={"ci": Credentials(user_data="x")}),
+            ("Start", "o1"),
+            id="cloud-init is there",
+        ),
+        pytest.param(
+            world(operation(act="reboot"), profiles={"p1": CLOUD_INIT}), ("Start", "o1"), id="needs no cloud-init"
         ),
         pytest.param(world(O1, on=DC), ("Wait", "o1", "DatacenterUnknown", "3600"), id="no datacenter"),
         pytest.param(world(operation(act="mine"), on=DC), ("Start", "o1"), id="needs no datacenter"),
@@ -120,6 +139,11 @@ def test_job_carries_what_the_run_needs() -> None:
     job = decision.job
     assert (job.playbook, job.profile, job.credentials) == ("/p/repave.yml", SECRET, credentials)
     assert job.group == ("dc-west", "/p/repave.yml", "p1")
+    secrets = {"ci": Credentials(user_data="#cloud-config")}
+    (decision,) = decisions(world(O1, profiles={"p1": CLOUD_INIT}, secrets=secrets), POLICY)
+    assert isinstance(decision, Start)
+    assert decision.job.user_data == "#cloud-config"
+    assert "#cloud-config" not in repr(decision)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.unit.reconciler.fakes import Heard, job, playbook, until
 from stargate_reconciler import guard, inventory
 from stargate_reconciler.inventory import write_run
 from stargate_reconciler.model import Outcome, Result
-from stargate_reconciler.runner import MARK, Order, Run, environment
+from stargate_reconciler.runner import MARK, Order, Run
 from stargate_reconciler.settings import Settings
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary-line-of-a-key\n-----END OPENSSH PRIVATE KEY-----"
@@ -270,31 +270,6 @@ def test_start_that_fails(tmp_path: Path) -> None:
     assert len(heard.ended) == 1
 
 
-def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run gets little of the daemon's environment, no secret of it, and its own mark."""
-    monkeypatch.setenv("TAILSCALE_AUTH_KEY", "canary")
-    monkeypatch.setenv("STARGATE_DC_API_URL", "canary")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
-    monkeypatch.setenv("ANSIBLE_TIMEOUT", "40")
-    monkeypatch.setenv("PATH", "/bin")
-    found = environment(make(tmp_path)[0].order)
-    assert "canary" not in found.values()
-    assert (found[MARK], found["HTTPS_PROXY"], found["ANSIBLE_TIMEOUT"]) == ("run-1", "http://proxy", "40")
-    assert found["PATH"] == f"{Path(sys.executable).parent}:/bin"
-    monkeypatch.setenv("PATH", f"/bin:{Path(sys.executable).parent}")
-    assert environment(make(tmp_path / "again")[0].order)["PATH"] == f"/bin:{Path(sys.executable).parent}"
-
-
-def test_environment_of_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run acts on the daemon's own cluster, and finds machines and caches where the daemon's user has them."""
-    known = {"STARGATE_MACHINES_DIR": "/m", "STARGATE_CACHE_DIR": "/c", "KUBECONFIG": "/k"}
-    for name, value in known.items():
-        monkeypatch.setenv(name, value)
-    found = environment(make(tmp_path)[0].order)
-    assert {name: found[name] for name in known} == known
-    assert environment(make(tmp_path / "2", kubeconfig="/other")[0].order)["KUBECONFIG"] == "/other"
-
-
 def test_sweep_ends_what_carries_the_mark(tmp_path: Path) -> None:
     """A process that carries the mark of the run is ended with it, one of another run is not."""
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -340,23 +315,6 @@ def test_a_real_run(tmp_path: Path) -> None:
     assert (heard.results["s2"].reason, heard.results["s2"].message) == ("Refused", "Not this one.")
     assert list((tmp_path / "shm").iterdir()) == []
     assert guard.descendants(os.getpid()) == set()
-
-
-def test_variables_of_the_site(tmp_path: Path) -> None:
-    """Every play of a run has the variables of --vars-file, the later file's first; no file of the run has a copy."""
-    for number in (1, 2):
-        text = f"canary: canary-of-a-file-{number}\nfile_{number}: it is there\n"
-        (tmp_path / f"site {number}.yml").write_text(text, encoding="utf-8")
-    say = {"stargate": {"final": True, "message": "{{ [file_1, canary[-1], file_2] | join(', ') }}"}}
-    tasks = [{"ansible.builtin.set_stats": {"data": say, "per_host": True, "aggregate": False}}]
-    files = (tmp_path / "site 1.yml", tmp_path / "site 2.yml")
-    run, heard = make(tmp_path, path=playbook(tmp_path, tasks), vars_files=files)
-    run.start()
-    assert run.wait(60)
-    assert heard.results["s1"].facts["message"] == "it is there, 2, it is there"
-    kept = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
-    assert kept
-    assert [path for path in kept if b"canary-of-a-file" in path.read_bytes()] == []
 
 
 def test_a_real_stop(tmp_path: Path) -> None:

@@ -258,6 +258,8 @@ def test_an_ssh_configuration_says_everything() -> None:
         "ansible_ssh_common_args": "-F '/run/a b/ssh'",
     }
     assert variables["stargate_ssh_config"] == "/run/a b/ssh"
+    known = _server.hostvars(server(), ssh={"config": "/c", "private_key_file": "/k", "user_data_file": "/u"})
+    assert (known["stargate_ssh_key_file"], known["stargate_user_data_file"]) == ("/k", "/u")
     assert _server.hostvars(server(), ssh={"private_key_file": "/k"})["ansible_ssh_private_key_file"] == "/k"
 
 
