@@ -89,6 +89,13 @@ def test_without_ipv6(host: Host) -> None:
     assert host.text(nat.SYSCTL_FILE) == "net.ipv4.ip_forward = 1\n"
 
 
+def test_a_diff_leaves_out_what_is_not_there(host: Host) -> None:
+    """What a diff shows of a machine has the files that there are."""
+    assert nat.found(host).shown()["files"] == {}
+    converge(host)
+    assert sorted(nat.found(host).shown()["files"]) == sorted([nat.SYSCTL_FILE, nat.RULES_FILE, nat.UNIT_FILE])
+
+
 def test_without_nft(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing program has its own code, so that the role can install it."""
     monkeypatch.setattr(_worker_host, "SYSTEM_PATH", "/nowhere")

@@ -66,6 +66,12 @@ def test_a_site_without_its_router() -> None:
         servers(SITE, [machine("w")])
 
 
+def test_values_that_ssh_would_misread() -> None:
+    """A path that could mean more to ssh than itself is refused with a sentence."""
+    with pytest.raises(Invalid, match="private key"):
+        ssh_files(SITE, ON_A_BRIDGE, {"private_key": "/a b", "known_hosts": "/k"})
+
+
 @pytest.mark.parametrize("machines", [BEHIND_A_PORT, ON_A_BRIDGE])
 def test_ssh_reads_the_configuration(tmp_path: Path, machines: list[dict[str, Any]]) -> None:
     """For ssh, the worker's short name means the address behind the router, with its key checked."""
