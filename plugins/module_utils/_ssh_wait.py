@@ -29,6 +29,8 @@ from ansible_collections.stargate.core.plugins.module_utils._program import foun
 AT_ONCE = 16
 CONSOLE_LINES = 5
 REFUSALS = 20.0  # seconds for which "permission denied" may mean that the user is not made yet
+# cloud-init starts the SSH server anew on its way: who comes before its end may lose the next connection.
+_BOOTED = "if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null; fi; true"
 _CHANGED = ("REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed")
 _DENIED = ("Permission denied", "Too many authentication failures")
 
@@ -48,7 +50,7 @@ class Patience:
 
     timeout: float = 600.0
     every: float = 15.0
-    attempt: float = 30.0
+    attempt: float = 60.0
     pause: float = 0.3
 
 
@@ -91,7 +93,7 @@ class _Attempts:
     """The attempts to reach one host."""
 
     def __init__(self, command: list[str], host: Host, patience: Patience, stop: threading.Event) -> None:
-        self.command = [*command, "-o", f"ConnectTimeout={patience.attempt:.0f}", host.name, "true"]
+        self.command = [*command, "-o", f"ConnectTimeout={patience.attempt:.0f}", host.name, _BOOTED]
         self.host = host
         self.patience = patience
         self.stop = stop
@@ -104,7 +106,7 @@ class _Attempts:
             process.kill()
 
     def run(self) -> None:
-        """Return when the host has let us in."""
+        """Return when the host has let us in and is done with its first boot."""
         started, last = time.monotonic(), "no answer"
         while not self.stop.is_set():
             said = self._attempt()
