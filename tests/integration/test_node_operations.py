@@ -24,7 +24,8 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 MACHINE = "ops-1"
-SITE_VARIABLES = ROOT / "inventories" / "nspawn" / "site.yml"
+# A machine that runs a story is slow to renew a Lease of 5 s.
+FLAGS = ("--vars-file", str(ROOT / "inventories" / "nspawn" / "site.yml"), "--lease-seconds", "20")
 
 
 @dataclass
@@ -105,7 +106,7 @@ def story(joinable_control_plane: JoinableCluster, tmp_path_factory: pytest.Temp
         cluster.apply(secret, *profiles(outputs["admin_username"], *versions[:2]))
         environ = {"STARGATE_MACHINES_DIR": str(prep.machines)}
         daemon = DaemonProcess(plane.kubeconfig, namespace, tmp_path_factory.mktemp("daemon"), environ=environ)
-        daemon.start("--vars-file", str(SITE_VARIABLES))
+        daemon.start(*FLAGS)
         yield Story(prep, cluster, daemon, versions)
         daemon.kill()
 
@@ -206,7 +207,7 @@ def test_a_killed_daemon_goes_on(story: Story) -> None:
     story.daemon.kill()
     instance = story.prep.machines / story.cluster.namespace / MACHINE / "instance-id"
     given = instance.read_text(encoding="utf-8")
-    story.daemon.start("--vars-file", str(SITE_VARIABLES))
+    story.daemon.start(*FLAGS)
     status = story.cluster.phase("killed", "Succeeded", seconds=300)
     assert (status["attempts"], status["formerNode"]["uid"]) == (2, old)
     assert story.identity()[0] not in (old, "")
