@@ -81,7 +81,7 @@ def make(trees: Iterable[Hierarchy], label: str, *, memory: int, cpus: int) -> t
     return outside, inside
 
 
-def empty(trees: Iterable[Hierarchy], label: str, *, patience: float = 10.0) -> None:
+def empty(trees: Iterable[Hierarchy], label: str, *, patience: float = 60.0) -> None:
     """Kill every process of a machine and take its groups away, if there are any."""
     tops = [tree.mount / PARENT / label for tree in trees]
     deadline = time.monotonic() + patience

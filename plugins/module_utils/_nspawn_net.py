@@ -35,7 +35,7 @@ from ansible_collections.stargate.core.plugins.module_utils._program import foun
 NAMESPACES = Path("/run/netns")
 SYSTEMD = Path("/run/systemd/system")  # is there when systemd runs the host
 REMOVING = "removing"  # in the directory of a machine that is on its way out
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 def up(places: Places, definition: Definition) -> None:

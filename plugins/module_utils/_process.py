@@ -50,7 +50,7 @@ def alive(path: Path) -> int:
 def end(path: Path, *, patience: float = 5.0, ask: int = signal.SIGTERM) -> bool:
     """End the process that was written down and forget it; return whether it ran. `ask` is tried before SIGKILL."""
     with _held(path) as handle:
-        if handle is not None and not _ended(handle, ask, patience) and not _ended(handle, signal.SIGKILL, 10.0):
+        if handle is not None and not _ended(handle, ask, patience) and not _ended(handle, signal.SIGKILL, 60.0):
             raise Timeout(f"Failed to end process {alive(path)}: it survives SIGKILL.")
     path.unlink(missing_ok=True)
     return handle is not None
