@@ -235,8 +235,9 @@ failure:
         - One of C(AddressTaken), C(BootTimeout), C(BridgeTaken), C(CannotMove), C(ChecksumInvalid),
           C(ChecksumMismatch), C(CidrInvalid), C(CidrTaken), C(Deadline), C(DefinitionBroken), C(Denied), C(DiskError),
           C(DiskFull), C(DiskInUse), C(DiskTooSmall), C(ImageChanged), C(ImageUnavailable), C(ImageUnfit), C(Invalid),
-          C(LanFailed), C(LibvirtOwns), C(Locked), C(MachineDied), C(MemoryShort), C(NameInvalid), C(PortTaken), C(ProgramFailed),
-          C(ProgramMissing), C(ProviderDiffers), C(QemuFailed), C(RootNeeded), C(RouterMissing), C(TapTaken).
+          C(LanFailed), C(LibvirtOwns), C(Locked), C(MachineDied), C(MemoryShort), C(NameInvalid), C(PortTaken),
+          C(ProgramFailed), C(ProgramMissing), C(ProviderDiffers), C(QemuFailed), C(RootNeeded), C(RouterMissing),
+          C(TapTaken).
       type: str
       sample: BootTimeout
     details:
