@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError
 from ansible_collections.stargate.core.plugins.module_utils._runtime_files import CONFLIST_FILE
-from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host, disk_errors
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Done, Host, disk_errors
 
 KUBELET_DIR = "/var/lib/kubelet"
 TASKS_DIR = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
 MANIFESTS = "/etc/kubernetes/manifests"
+PATIENCE = 60.0  # seconds for the pods' containers to go away
 CNI_FILES = "/etc/cni/net.d"
 
 _SIGNS = (
@@ -126,14 +128,25 @@ def _remove_containers(host: Host) -> None:
     """Remove the pods' containers, also where kubeadm could not for want of crictl."""
     if not _entries(host.path(TASKS_DIR)):
         return
-    ctr = ["ctr", "-n", "k8s.io"]
-    running = host.must([*ctr, "tasks", "ls", "-q"], "list the pods' containers").split()
-    if running:
-        host.must([*ctr, "tasks", "rm", "-f", *running], "stop the pods' containers", timeout=120)
-    known = host.must([*ctr, "containers", "ls", "-q"], "list the pods' containers").split()
-    if known:
-        host.must([*ctr, "containers", "rm", *known], "remove the pods' containers", timeout=120)
+    _remove_all(host, "tasks", "rm", "-f")
+    _remove_all(host, "containers", "rm")
     host.must(["systemctl", "restart", "containerd"], "have containerd forget the pods", timeout=120)
+
+
+def _remove_all(host: Host, kind: str, *remove: str) -> None:
+    """Remove whatever containerd has of a kind; it removes some by itself meanwhile, which ctr takes for an error."""
+    ctr = ["ctr", "-n", "k8s.io", kind]
+    until = time.monotonic() + PATIENCE
+    done = Done(0)
+    while names := host.must([*ctr, "ls", "-q"], f"list the pods' {kind}").split():
+        if time.monotonic() > until:
+            raise StargateError(
+                f"Failed to reset the machine: {len(names)} {kind} of pods do not go away: {done.last_words}.",
+                code="ResetFailed",
+                details=done.last_words,
+                retryable=True,
+            )
+        done = host.run([*ctr, *remove, *names], timeout=120)
 
 
 def _unmount(host: Host) -> None:

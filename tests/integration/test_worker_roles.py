@@ -190,7 +190,7 @@ def test_a_broken_source_leaves_the_member_as_it_is(
     assert machine.refused("node_runtime", **web)["code"] == "ChecksumMismatch"
     program(server, machine, "v1.20.9")
     assert machine.refused("node_runtime", **web)["code"] == "ChecksumMismatch"
-    server.cut.add(f"/v1.20.9/bin/linux/{ARCHITECTURE}/kubelet")
+    server.cut.add(f"/v1.20.9/bin/linux/{ARCHITECTURE}/kubeadm")
     cut = machine.refused("node_runtime", **web)
     assert (cut["code"], cut["retryable"]) == ("MirrorUnavailable", True)
     assert machine.refused("node_runtime", **{**web, "kubernetes_version": "1.21"})["code"] == "VersionNotFound"

@@ -7,12 +7,12 @@ apt itself works in tests/integration/test_worker_packages.py.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from tests.unit.plugins.mirror import Mirror, mirror
-from tests.unit.plugins.worker_world import Answer, Machine, machine
+from tests.unit.plugins.worker_world import Machine, in_turn, machine
 
 from ansible_collections.stargate.core.plugins.module_utils import _apt as apt
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
@@ -44,17 +44,6 @@ def source_of(server: Mirror) -> apt.Source:
     """Return the repository of a mirror."""
     uri = f"{server.url}/v1.34/deb/"
     return apt.Source("stargate-kubernetes", uri, "/", f"{uri}Release.key")
-
-
-def in_turn(*answers: Done) -> Answer:
-    """Return what answers one after the other, the last one for ever."""
-    left = list(answers)
-
-    def answer(argv: Sequence[str], stdin: str) -> Done:
-        del argv, stdin
-        return left.pop(0) if len(left) > 1 else left[0]
-
-    return answer
 
 
 @pytest.mark.parametrize("packed", [True, False])

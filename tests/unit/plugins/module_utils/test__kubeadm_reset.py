@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
-from tests.unit.plugins.worker_world import Machine, machine
+from tests.unit.plugins.worker_world import Machine, in_turn, machine
 
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_reset as resets
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import Done
 
 SOCKET = "/run/containerd/containerd.sock"
+RUNNING = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc/config.json"
 
 
 @pytest.fixture
@@ -83,22 +84,39 @@ def test_reset(host: Machine) -> None:
 
 def test_containers(host: Machine) -> None:
     """Containers that kubeadm has left are removed, and containerd forgets their pods."""
-    host.have("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc/x")
-    host.answers["ctr", "-n", "k8s.io", "tasks", "ls"] = Done(0, "abc\ndef\n")
-    host.answers["ctr", "-n", "k8s.io", "containers", "ls"] = Done(0, "abc\n")
+    host.have(RUNNING)
+    host.answers["ctr", "-n", "k8s.io", "tasks", "ls"] = in_turn(Done(0, "abc\ndef\n"), Done(0, "def\n"), Done(0))
+    host.answers["ctr", "-n", "k8s.io", "tasks", "rm"] = Done(
+        1, err="ctr: cannot delete a deleted process: not found\n"
+    )
+    host.answers["ctr", "-n", "k8s.io", "containers", "ls"] = in_turn(Done(0, "abc\n"), Done(0))
     resets.reset(host, SOCKET)
-    assert [line for line in host.commands() if line.startswith(("ctr", "systemctl restart"))] == [
-        "ctr -n k8s.io tasks ls -q",
-        "ctr -n k8s.io tasks rm -f abc def",
-        "ctr -n k8s.io containers ls -q",
-        "ctr -n k8s.io containers rm abc",
-        "systemctl restart containerd",
+    asked = [line.partition("ctr -n k8s.io ")[2] for line in host.commands()]
+    assert [line for line in asked if line] == [
+        "tasks ls -q",
+        "tasks rm -f abc def",
+        "tasks ls -q",
+        "tasks rm -f def",
+        "tasks ls -q",
+        "containers ls -q",
+        "containers rm abc",
     ]
+    assert "systemctl restart containerd" in host.commands()
+
+
+def test_a_container_that_stays(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that cannot be removed fails the reset, which may work later."""
+    monkeypatch.setattr(resets, "PATIENCE", -1)
+    host.have(RUNNING)
+    host.answers["ctr", "-n", "k8s.io", "tasks", "ls"] = Done(0, "abc\n")
+    with pytest.raises(StargateError, match="1 tasks of pods do not go away") as caught:
+        resets.reset(host, SOCKET)
+    assert (caught.value.code, caught.value.retryable) == ("ResetFailed", True)
 
 
 def test_containers_that_are_only_directories(host: Machine) -> None:
     """When containerd knows of no containers there is nothing to remove."""
-    host.have("/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc/x")
+    host.have(RUNNING)
     resets.reset(host, SOCKET)
     assert not [line for line in host.commands() if " rm " in line]
 
