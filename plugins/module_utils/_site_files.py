@@ -133,15 +133,16 @@ def leftovers(directory: Path) -> list[str]:
 
 
 def remove(directory: Path) -> None:
-    """Remove a site's files, the record last; directories that are empty then go too."""
+    """Remove a site's files, its lock included; a namespace's directory that is empty then goes too."""
     for path in map(Path, leftovers(directory)):
         if path != directory:
             path.unlink(missing_ok=True)
     if directory.exists():
         shutil.rmtree(directory)
-    for parent in (directory.parent,):
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+    directory.with_name(f".{directory.name}.lock").unlink(missing_ok=True)
+    parent = directory.parent
+    if parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()
 
 
 def _public_key(path: Path) -> str:

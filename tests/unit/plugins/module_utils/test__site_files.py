@@ -133,6 +133,7 @@ def test_files_are_written_and_removed(tmp_path: Path) -> None:
     assert files.differences(wanted) == []
     assert [d["before"] for d in files.differences({**wanted, outputs / "r.json": "9"})] == ["1"]
     (outputs / "other").touch()
+    (tmp_path / "dc" / ".r.site.lock").touch()
     assert files.leftovers(site) == [str(site), str(outputs / "r.json")]
     files.remove(site)
     assert (files.leftovers(site), sorted(tmp_path.rglob("*"))) == ([], [outputs, outputs / "other"])
