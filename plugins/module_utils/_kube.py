@@ -217,9 +217,10 @@ class Cluster:
                     return answer
                 raise refused(answer, doing, self.address)
             except StargateError as error:
-                if self.clock.monotonic() - started + pause > self._patience_for(error):
-                    if answer is not None and answer.status in expected:
-                        return answer
+                is_over = self.clock.monotonic() - started + pause > self._patience_for(error)
+                if is_over and answer is not None and answer.status in expected:
+                    return answer
+                if is_over:
                     raise
                 self.clock.sleep(max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE)))
                 pause = min(pause * 2, LONGEST_PAUSE)
