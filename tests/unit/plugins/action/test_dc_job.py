@@ -112,7 +112,6 @@ def test_check_mode_starts_nothing(play: Play, dc: MockDatacenter) -> None:
 @pytest.mark.parametrize(
     ("hostvars", "code", "retryable"),
     [
-        ({"stargate_strategy": "recreate"}, "UnsupportedStrategy", False),
         ({"stargate_dc": {}}, "DatacenterUnknown", False),
         ({"datacenter_job_deadline": "soon"}, "Invalid", False),
         ({"stargate_dc": {"url": "http://127.0.0.1:9"}, "datacenter_job_unreachable_after": 0.2}, "Unreachable", True),
@@ -143,10 +142,3 @@ def test_reboot_through_the_api(play: Play, dc: MockDatacenter) -> None:
     final = reported(events)[-1]
     assert (code, final["final"], "os" in final) == (0, True, False)
     assert [job["type"] for job in dc.book.jobs()] == ["reboot"]
-
-
-def test_reboot_without_the_api(play: Play, dc: MockDatacenter) -> None:
-    """Any other strategy goes over SSH, here to our own host, which Ansible refuses to reboot."""
-    code, events = play("reboot.yml", stargate_strategy="inPlace", ansible_connection="local")
-    assert (code, dc.book.jobs()) == (2, [])
-    assert reported(events)[-1]["task"] == "Reboot over SSH"

@@ -100,6 +100,7 @@ def test_containers(host: Machine) -> None:
         "tasks ls -q",
         "containers ls -q",
         "containers rm abc",
+        "containers ls -q",
     ]
     assert "systemctl restart containerd" in host.commands()
 
