@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m e2e [--provider qemu|nspawn] [--only-join]`: the story, its timing table, and the same for machines."""
+"""`python -m e2e [--provider qemu|nspawn] [--only-join]`: the story, its timing table, and the same for machines.
+
+Arguments, order and exit code; the steps are in story.py.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Story:
         spec = {
             "kubernetesVersion": version,
             "repave": {"strategy": strategy},
-            "drain": {"timeoutSeconds": 120},
+            "drain": {"timeoutSeconds": 300},
             "nodeLabels": LABEL,
             "timeouts": {"joinSeconds": 240},
         }

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long each stage of each Operation took, seen from outside: by watching its status. And the tables of it."""
+"""How long each stage of each Operation took, seen from outside: by watching its status.
+
+What an Operation should have done is not known here.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +52,22 @@ def follow(
         while time.monotonic() < deadline:
             found = sorted(store.named(wanted), key=lambda o: (o.namespace, o.name))
             screen.draw(found, datetime.now(UTC))
-            for operation in found:
-                noted = stages.setdefault(operation.uid, Stages(operation.name))
-                if operation.phase.is_final:
-                    ended.setdefault(operation.uid, time.monotonic())
-                else:
-                    noted.note(str(operation.status.get("stage") or ""))
+            _note(found, stages, ended)
             if len(found) == len(wanted) and all(operation.phase.is_final for operation in found):
                 return found, _lines([(stages[o.uid], ended[o.uid]) for o in found])
             time.sleep(0.1)
     finally:
         watches.stop()
     raise WorldError(f"{', '.join(sorted(name for _, name in wanted))}: not ended within {seconds:.0f} s")
+
+
+def _note(found: Sequence[Operation], stages: dict[str, Stages], ended: dict[str, float]) -> None:
+    for operation in found:
+        noted = stages.setdefault(operation.uid, Stages(operation.name))
+        if operation.phase.is_final:
+            ended.setdefault(operation.uid, time.monotonic())
+        else:
+            noted.note(str(operation.status.get("stage") or ""))
 
 
 def _lines(noted: Sequence[tuple[Stages, float]]) -> list[str]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's cluster as a user has it: kubectl, the CRDs, the samples, what is applied and shown."""
+"""The demo's cluster as a user has it: kubectl, the CRDs, the samples.
+
+How the cluster is started is not known here.
+"""
 
 from __future__ import annotations
 

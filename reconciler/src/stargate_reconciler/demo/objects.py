@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects that a user writes for machines that become Nodes: a Secret, profiles, Operations. Pure dictionaries."""
+"""The objects that a user writes for machines that become Nodes: a Secret, profiles, Operations.
+
+Pure dictionaries; who applies them is not known here.
+"""
 
 from __future__ import annotations
 
