@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e import times
-from e2e.world import NAMESPACE, World, say
+from e2e.world import NAMESPACE, ROOT, World, say
 from stargate_reconciler.demo import objects
+from stargate_reconciler.demo.cluster import Cluster
 from stargate_reconciler.demo.objects import Object
 from stargate_reconciler.errors import WorldError
 from stargate_reconciler.model import Phase
@@ -81,9 +82,7 @@ class Story:
 
     def install_definitions(self) -> None:
         """Install the CRDs and wait until they are served."""
-        self.world.kubectl("apply", "--validate=false", "-f", "crds/")
-        kinds = ("servers", "provisioningprofiles", "operations")
-        self.world.kubectl("wait", "--for=condition=Established", *(f"crd/{kind}.stargate.io" for kind in kinds))
+        Cluster(str(ROOT / "scripts/kubectl"), self.world.kubeconfig).install_definitions()
 
     def prepare(self) -> None:
         """Make the machines and their Servers."""

@@ -7,6 +7,7 @@ How the cluster is started is not known here.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,15 @@ class Cluster:
         files = [part for name in DEFINITIONS for part in ("-f", str(checkout() / "crds" / name))]
         self.run("apply", "--validate=false", *files)
         names = [f"crd/{Path(name).stem}.stargate.io" for name in DEFINITIONS]
-        self.run("wait", "--for=condition=Established", "--timeout=60s", *names)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.run("wait", "--for=condition=Established", "--timeout=60s", *names)
+                return
+            except WorldError:  # kubectl cannot wait for a condition before there is any
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def apply_samples(self) -> set[tuple[str, str]]:
         """Apply the samples, their Operations anew; returns the Operations' namespaces and names."""
