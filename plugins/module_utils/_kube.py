@@ -49,7 +49,9 @@ CONNECTION_SPEC: dict[str, dict[str, Any]] = {
     "context": {"type": "str", "default": ""},
     "unreachable_after": {"type": "float", "default": 60.0},
 }
-DENIALS, DENIED_SECONDS = (401, 403), 2.0
+DENIALS = (401, 403)
+DENIED_SECONDS, DENIED_AFTER_OUTAGE_SECONDS = 3.0, 30.0
+"""How long a denial has to stand: a server that has just started denies what it allows until it has read its rules."""
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 PAGE = 500
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -146,6 +148,7 @@ class Cluster:
         self._connection = connection
         self._patience = unreachable_after
         self.clock = clock
+        self._was_out = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any], environ: Mapping[str, str]) -> Cluster:
@@ -214,6 +217,7 @@ class Cluster:
             try:
                 answer = self._once(method, path, doing, body=body, **options)
                 if answer.status < 300 or (answer.status in expected and answer.status not in DENIALS):
+                    self._was_out = False
                     return answer
                 raise refused(answer, doing, self.address)
             except StargateError as error:
@@ -226,11 +230,13 @@ class Cluster:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def _patience_for(self, error: StargateError) -> float:
-        """Return for how many seconds a request is made again. A server that has just started denies what it allows."""
+        """Return for how many seconds a request that has failed so is made again."""
         if error.code in ("Unauthorized", "Forbidden"):
-            return min(DENIED_SECONDS, self._patience)
-        again = isinstance(error, Unreachable | Unavailable) and error.code != "Expired"
-        return self._patience if again else 0.0
+            return min(DENIED_AFTER_OUTAGE_SECONDS if self._was_out else DENIED_SECONDS, self._patience)
+        if not isinstance(error, Unreachable | Unavailable) or error.code == "Expired":
+            return 0.0
+        self._was_out = True
+        return self._patience
 
     def watch(self, path: str, doing: str, *, seconds: int, **query: Any) -> Iterator[Object]:
         """Yield the events of a watch until the server ends it, after `seconds`; tries once.
@@ -245,16 +251,20 @@ class Cluster:
             for line in _lines(response.response):
                 yield json.loads(line)
         except NO_ANSWER + NOT_JSON as error:
-            raise unanswered(error, doing, self.address) from error
+            raise self._outage(error, doing) from error
         finally:
             response.response.close()
+
+    def _outage(self, error: BaseException, doing: str) -> StargateError:
+        self._was_out = True
+        return unanswered(error, doing, self.address)
 
     def _once(self, method: str, path: str, doing: str, *, body: Object | None, **options: Any) -> Answer:
         response = self._sent(method, path, doing, body=body, query=options.get("query") or {})
         try:
             return _answer(response)
         except NO_ANSWER as error:
-            raise unanswered(error, doing, self.address) from error
+            raise self._outage(error, doing) from error
 
     def _sent(self, method: str, path: str, doing: str, **options: Any) -> Any:
         """Return the response, its body unread."""
@@ -273,7 +283,7 @@ class Cluster:
             )
             return client.call_api(*request, _request_timeout=(CONNECT_SECONDS, options.get("seconds", READ_SECONDS)))
         except NO_ANSWER as error:
-            raise unanswered(error, doing, self.address) from error
+            raise self._outage(error, doing) from error
 
 
 def _answer(response: Any) -> Answer:

@@ -168,7 +168,7 @@ def ended(operation: Operation, result: Result, now: datetime) -> Patch:
         now,
         phase=str(Phase.SUCCEEDED if good else Phase.FAILED),
         completionTime=formatted_time(now),
-        stage="Done" if good else (operation.status.get("stage") or None),
+        stage="Done" if good else (result.task or operation.status.get("stage") or None),
         retryAfter=None,
         message=message,
         **({"result": learned} if learned else {}),

@@ -178,11 +178,11 @@ def test_retrying() -> None:
 )
 def test_ended(result: Result, phase: str, conditions: dict[str, tuple[str, str]], message: str) -> None:
     """The end is Complete or Failed and Stalled, no more Reconciling, with one sentence."""
-    running = operation(status=began(stage="Join", conditions=[{"type": "Reconciling", "status": "True"}]))
+    running = operation(status=began(stage="Fail", conditions=[{"type": "Reconciling", "status": "True"}]))
     patch = status.ended(running, result, NOW)
     assert (patch["phase"], patch["completionTime"], patch["message"]) == (phase, stamp(), message)
     assert shown(patch) == conditions
-    assert patch["stage"] == ("Done" if phase == "Succeeded" else "Join")
+    assert patch["stage"] == ("Done" if phase == "Succeeded" else result.task or "Fail")
 
 
 def test_result_is_kept() -> None:

@@ -6,6 +6,7 @@ How the cluster is started is not known here.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,7 @@ class Cluster:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return what it prints; raises WorldError with what it complains of."""
-        command = [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+        done = self._done(*arguments, stdin=stdin)
         if done.returncode != 0:
             raise WorldError(f"Failed to run kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[:512]}")
         return done.stdout
@@ -83,5 +83,9 @@ class Cluster:
         return {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
 
     def _has(self, path: Path) -> bool:
-        command = [self.kubectl, "--kubeconfig", self.kubeconfig, "get", "-f", str(path)]
-        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+        return self._done("get", "-f", str(path)).returncode == 0
+
+    def _done(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "KUBECONFIG": self.kubeconfig}
+        command = [self.kubectl, *arguments]
+        return subprocess.run(command, env=environ, input=stdin, capture_output=True, text=True, check=False, timeout=120)

@@ -103,13 +103,24 @@ def test_refusals(start: Start, code: int, kind: type[StargateError], failure: s
 
 @pytest.mark.parametrize(("code", "failure"), [(401, "Unauthorized"), (403, "Forbidden")])
 def test_denials(start: Start, code: int, failure: str) -> None:
-    """A server that has just started denies what it allows, so a denial counts when it stands for two seconds."""
+    """A server that has just started denies what it allows, so a denial counts when it stands for some seconds."""
     cluster, api = start(status(code), status(code), Reply(200, {"a": 1}), status(code, "because so."))
     assert cluster.get("/x", "read x") == {"a": 1}
     with pytest.raises(Denied, match=r"because so\.") as raised:
         cluster.get("/x", "read x")
-    assert (raised.value.code, raised.value.retryable, len(api.asked)) == (failure, False, 7)
+    assert (raised.value.code, raised.value.retryable, len(api.asked)) == (failure, False, 8)
     assert cluster.ask("GET", "/x", "read x", expected=(code,)).message == "because so"
+
+
+def test_denials_after_an_outage(start: Start) -> None:
+    """Who has just seen the server away gives it more time to know whom it allows what."""
+    cluster, api = start(status(503), *[status(403)] * 7, Reply(200, {"a": 1}), status(403))
+    assert cluster.get("/x", "read x") == {"a": 1}
+    assert 15 < sum(cluster.clock.slept) < 30
+    asked = len(api.asked)
+    with pytest.raises(Denied):
+        cluster.get("/x", "read x")
+    assert len(api.asked) - asked == 5
 
 
 def test_what_is_expected_is_no_failure(start: Start) -> None:
