@@ -86,6 +86,12 @@ class Cluster:
         return self._done("get", "-f", str(path)).returncode == 0
 
     def _done(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "KUBECONFIG": self.kubeconfig}
-        command = [self.kubectl, *arguments]
-        return subprocess.run(command, env=environ, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            [self.kubectl, *arguments],
+            env={**os.environ, "KUBECONFIG": self.kubeconfig},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )

@@ -9,5 +9,5 @@ from ansible.module_utils import _internal
 
 @pytest.fixture(autouse=True)
 def on_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let warnings go into the result: once another test has imported the controller's side, Ansible shows them instead."""
+    """Let warnings go into the result; once a test has imported the controller's side, Ansible shows them instead."""
     monkeypatch.setattr(_internal, "is_controller", False)
