@@ -16,6 +16,8 @@ from .model import Job, Operation, Result, ServerKey
 
 STAGE_INTERVAL = 1.0
 """Shortest time in seconds between two writes of one Operation's stage (DESIGN 4)."""
+STAGE_PAUSE = 0.25
+"""Seconds that a step waits before it is shown, as it may turn out to be skipped. A job's id does not wait."""
 STAGE_RATE = 5.0
 """Stage writes per second of all Operations together: progress must not cost more than the work."""
 
@@ -67,7 +69,8 @@ class LiveRuns:
             self._live[uid] = changed
             if uid in self._shown and self._shown[uid] > now:
                 return self._shown[uid] - now
-            self._next_slot = max(self._next_slot + 1.0 / STAGE_RATE, now)
+            pause = STAGE_PAUSE if changed.job_id == live.job_id else 0.0
+            self._next_slot = max(self._next_slot + 1.0 / STAGE_RATE, now + pause)
             due = max(self._next_slot, self._shown.get(uid, now - STAGE_INTERVAL) + STAGE_INTERVAL)
             self._shown[uid] = due
             return due - now

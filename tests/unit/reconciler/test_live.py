@@ -10,7 +10,7 @@ import pytest
 from tests.unit.reconciler.fakes import KEY, Clock, job, operation
 
 from stargate_reconciler import live as module
-from stargate_reconciler.live import STAGE_INTERVAL, STAGE_RATE, LiveRuns
+from stargate_reconciler.live import STAGE_INTERVAL, STAGE_PAUSE, STAGE_RATE, LiveRuns
 from stargate_reconciler.model import Outcome, Result
 
 
@@ -82,16 +82,20 @@ def test_same_step_is_no_news(live: LiveRuns, clock: Clock) -> None:
 
 
 def test_steps_of_one_operation_wait_for_their_interval(live: LiveRuns, clock: Clock) -> None:
-    """The first step is shown at once, the next not before the interval has passed since the one before."""
+    """The first step is shown soon, the next not before the interval has passed since the one before."""
     first = live.stage("u-o1", "one", {})
-    assert first is not None
-    assert first <= 1 / STAGE_RATE
+    assert first == pytest.approx(STAGE_PAUSE)
     clock.now += first
     assert live.to_show("u-o1") == 0
     live.shown("u-o1")
     clock.now += 0.2
     assert live.stage("u-o1", "two", {}) == pytest.approx(STAGE_INTERVAL - 0.2)
     assert live.to_show("u-o1") == pytest.approx(STAGE_INTERVAL - 0.2)
+
+
+def test_a_jobs_id_does_not_wait(live: LiveRuns) -> None:
+    """What a resumed run needs to know is written at once."""
+    assert live.stage("u-o1", "one", {"dcJobID": "j"}) == pytest.approx(0, abs=0.01)
 
 
 def test_every_step_asks_for_its_turn(live: LiveRuns, clock: Clock) -> None:
@@ -112,7 +116,7 @@ def test_all_operations_share_a_rate(clock: Clock) -> None:
     for name in names:
         live.begin(operation(name))
     delays = [live.stage(f"u-{name}", "step", {}) for name in names]
-    assert max(d for d in delays if d is not None) == pytest.approx(99 / STAGE_RATE)
+    assert max(d for d in delays if d is not None) == pytest.approx(STAGE_PAUSE + 99 / STAGE_RATE)
     assert len(set(delays)) == 100
 
 
@@ -123,7 +127,7 @@ def test_a_slot_is_not_saved_up(live: LiveRuns, clock: Clock) -> None:
     for name in ("o2", "o3"):
         live.begin(operation(name))
     delays = [live.stage(f"u-{name}", "step", {}) for name in ("o2", "o3")]
-    assert delays == [0, pytest.approx(1 / STAGE_RATE)]
+    assert delays == [pytest.approx(STAGE_PAUSE), pytest.approx(STAGE_PAUSE + 1 / STAGE_RATE)]
 
 
 def test_to_show_of_an_unknown_operation_is_now(live: LiveRuns) -> None:

@@ -212,7 +212,7 @@ def test_steps_are_shown_in_turn(bench: Callable[..., Bench]) -> None:
     item = run.order.jobs[0]
     count = len(b.kube.writes)
     for number in range(50):
-        b.daemon.staged(item, f"step {number}", {})
+        b.daemon.staged(item, f"step {number}", {"dcJobID": "j1"})
         b.look()
     assert [patch["stage"] for _, _, patch in b.kube.writes[count:]] == ["step 0"]
     assert b.daemon.queue.depth(within=1.1) == 1

@@ -157,7 +157,7 @@ def _cluster(kubeconfig: str | None, local: Call, joinable: Joinable | None) -> 
     local = replace(local, joinable=joinable)
     programs, plane = local.obtain(), local.plane()
     with local.lock(), local.progress.step("starting the control plane"):
-        plane.start(programs, joinable=joinable)
+        plane.start(programs, joinable=joinable, settled=False)
     say(f"Kubernetes {plane.status().version} on {plane.status().url}")
     return Cluster(str(programs["kubectl"]), str(plane.kubeconfig))
 

@@ -105,10 +105,12 @@ class ControlPlane:
         port: int | None = None,
         controllers: bool = False,
         joinable: Joinable | None = None,
+        settled: bool = True,
     ) -> bool:
         """Start what does not run yet and wait until the API is ready; returns whether anything had to be done.
 
-        With `joinable` machines can become its Nodes, which takes the controllers too. Raises UserError when it runs
+        With `joinable` machines can become its Nodes, which takes the controllers too; those are waited for as well
+        unless `settled` is false, for who has other things to do meanwhile. Raises UserError when it runs
         already with another port or address or a given port is taken, WorldError when a process dies or is not ready
         in time; what this call has started is stopped again then.
         """
@@ -126,7 +128,8 @@ class ControlPlane:
             wanted = settings or self._new_settings(programs, port, joinable)
             paths = {name: str(path) for name, path in programs.items()}
             try:
-                self._launch(replace(wanted, controllers=controllers, programs=paths, joinable=joinable))
+                chosen = replace(wanted, controllers=controllers, programs=paths, joinable=joinable)
+                self._launch(chosen, settled=settled)
                 return True
             except PortTaken:
                 if settings or port or attempt == _ATTEMPTS:
@@ -146,7 +149,7 @@ class ControlPlane:
             own = last.port
         return Settings(port or own, etcd, peer, version=version_of(programs["kube-apiserver"]))
 
-    def _launch(self, settings: Settings) -> None:
+    def _launch(self, settings: Settings, *, settled: bool) -> None:
         is_new = not self.directory.exists()
         before = {name for name in settings.names if self.process(name).pid}
         with self._undone_on_failure(settings, before, is_new):
@@ -161,7 +164,7 @@ class ControlPlane:
                 if name == "kube-apiserver":
                     self.wait_ready()
                     self._make_joinable(settings)
-            if settings.controllers:
+            if settings.controllers and settled:
                 self._wait("/api/v1/namespaces/default/serviceaccounts/default", of=settings.names)
 
     def _restart_if_changed(self, name: str, settings: Settings) -> None:
