@@ -74,7 +74,7 @@ prep: deps ## Make a router, workers and their Servers; ARGS="-e provider=qemu -
 	@$(BIN)/ansible-playbook playbooks/prep-dc-inventory.yml $(ARGS)
 
 .PHONY: test
-test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue" for some of them
+test: ## Run unit and integration tests, with all they need; ARGS="unit -k queue" for some, ARGS=e2e for QEMU machines
 	@scripts/test $(ARGS)
 
 .PHONY: lint

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m e2e [--provider qemu|nspawn] [--only-join]`: the story, its timing table, and the same for machines.
+"""`python -m e2e [--provider …] [--network …] [--only-join]`: the story, its timing table, and the same for machines.
 
 Arguments, order and exit code; the steps are in story.py.
 """
@@ -35,6 +35,8 @@ def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="scripts/e2e", description=__doc__)
     parser.add_argument("--provider", choices=["qemu", "nspawn"], default="qemu", help="the machines (%(default)s)")
+    text = "how QEMU machines are connected; bridge makes stargate-br0 and needs root (%(default)s)"
+    parser.add_argument("--network", choices=["user", "bridge"], default="user", help=text)
     parser.add_argument("--only-join", action="store_true", help="one worker, and no further than its Ready Node")
     parser.add_argument("--keep", action="store_true", help="leave everything running, also after a failure")
     parser.add_argument("--output", type=Path, default=ROOT / "build/e2e.json", help="for machines (%(default)s)")
@@ -82,9 +84,12 @@ def main() -> int:
     if asked.provider == "nspawn" and os.geteuid() != 0:
         say("machines in namespaces need root; --provider qemu does not")
         return 2
+    if asked.network == "bridge" and (os.geteuid() != 0 or asked.provider != "qemu"):
+        say("a bridge is for QEMU machines and needs root; --network user does not")
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     guard.adopt_orphans()
-    world = World(asked.provider, WORKERS[:1] if asked.only_join else WORKERS, asked.keep)
+    world = World(asked.provider, WORKERS[:1] if asked.only_join else WORKERS, asked.keep, asked.network)
     story, steps = Story(world), list[Step]()
     survivors: set[int] = set()
     try:

@@ -26,6 +26,8 @@ from stargate_reconciler.local.processes import Process
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 NAMESPACE = "simulator-dc"
+BRIDGE_ADDRESS = "192.168.100.1"
+"""The host's own address on the bridge of the usual CIDR."""
 ROUTER = "e2e-router"
 WORKERS = ("e2e-worker-1", "e2e-worker-2")
 
@@ -42,6 +44,7 @@ class World:
     provider: str
     workers: Sequence[str] = WORKERS
     keep: bool = False
+    network: str = "user"
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="stargate-e2e-")))
     kubeconfig: str = ""
     image: Path = Path()
@@ -93,8 +96,9 @@ class World:
         return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
 
     def start_control_plane(self) -> None:
-        """Start a control plane that machines can join."""
-        self.kubeconfig = self.program(f"{BIN}/stargate-control-plane", "up", "--joinable", seconds=900)
+        """Start a control plane that machines can join: over the bridge, or as the host's loopback of QEMU."""
+        over = ["--advertise", BRIDGE_ADDRESS, "--bind", "0.0.0.0"] if self.network == "bridge" else []  # noqa: S104
+        self.kubeconfig = self.program(f"{BIN}/stargate-control-plane", "up", "--joinable", *over, seconds=900)
 
     def stop_control_plane(self) -> None:
         """Stop the control plane and remove its files."""
@@ -121,7 +125,7 @@ class World:
 
     def _qemu_image(self) -> list[str]:
         files = {"url": "disk.qcow2", "kernel": "vmlinuz", "initrd": "initrd"}
-        sizes = ["network=user", "qemu_cpus=2", "qemu_memory=1536", "qemu_disk=10"]
+        sizes = [f"network={self.network}", "qemu_cpus=2", "qemu_memory=1536", "qemu_disk=10"]
         return [*(f"qemu_image_{name}={self.image}/{file}" for name, file in files.items()), *sizes]
 
     def outputs(self) -> Object:

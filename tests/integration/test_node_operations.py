@@ -6,71 +6,16 @@ One machine, one story: each test begins where the one before it ended. Needs ro
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.daemon import Cluster, DaemonProcess, operation, profile
+from tests.integration.daemon import profile
+from tests.integration.node_story import FLAGS, NEEDS, Story, told
 from tests.integration.nodes import JoinableCluster
-from tests.integration.prep import ROOT, Prep, machine_image
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="nspawn machines need root"),
-    pytest.mark.timeout(1800),
-]
+pytestmark = NEEDS
 MACHINE = "ops-1"
-# A machine that runs a story is slow to renew a Lease of 5 s.
-FLAGS = ("--vars-file", str(ROOT / "inventories" / "nspawn" / "site.yml"), "--lease-seconds", "20")
-
-
-@dataclass
-class Story:
-    """What the tests share: the machine's site, the cluster, the daemon, and both versions of the image."""
-
-    prep: Prep
-    cluster: Cluster
-    daemon: DaemonProcess
-    versions: list[str]
-
-    def node(self) -> dict[str, Any]:
-        """Return the machine's Node, empty when it is none."""
-        return self.cluster.get("node", MACHINE)
-
-    def identity(self) -> tuple[str, str, str]:
-        """Return the Node's uid, its kubelet's version and its boot id."""
-        node = self.node()
-        info = node["status"]["nodeInfo"]
-        return node["metadata"]["uid"], info["kubeletVersion"], info["bootID"]
-
-    def does(self, act: str, on: str = "again", *, name: str = "", **spec: Any) -> dict[str, Any]:
-        """Apply an Operation with a profile and wait until it has ended well; returns its status."""
-        self.asks(act, on, name=name or f"{act}-{on}", **spec)
-        return self.cluster.phase(name or f"{act}-{on}", "Succeeded", seconds=300)
-
-    def fails(self, act: str, on: str, **spec: Any) -> tuple[str, str]:
-        """Apply an Operation with a profile and wait until it has failed; returns reason and message."""
-        self.asks(act, on, name=f"{act}-{on}", **spec)
-        status = self.cluster.phase(f"{act}-{on}", "Failed", seconds=300)
-        (failed,) = (c for c in status["conditions"] if c["type"] == "Failed")
-        return failed["reason"], status["message"]
-
-    def asks(self, act: str, on: str, *, name: str, server: str = MACHINE, **spec: Any) -> None:
-        """Apply an Operation."""
-        self.cluster.apply(operation(name, server, act, provisioningProfileRef={"name": on}, **spec))
-
-    def assert_in_service(self) -> None:
-        """The Node is Ready, takes pods and is cordoned by nobody; no token of it is left."""
-        node = self.node()
-        ready = {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"]
-        assert (ready, node["spec"].get("unschedulable")) == ("True", None)
-        assert "stargate.io/cordoned-by" not in node["metadata"]["annotations"]
-        found = self.cluster.run("get", "secrets", "-n", "kube-system", "-o", "jsonpath={.items[*].type}")
-        assert "bootstrap.kubernetes.io/token" not in found
 
 
 def profiles(user: str, first: str, second: str) -> list[dict[str, Any]]:
@@ -92,23 +37,10 @@ def profiles(user: str, first: str, second: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def story(joinable_control_plane: JoinableCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Return a site of a router and one machine that is no Node yet, and a daemon that serves it."""
-    plane, image, namespace = joinable_control_plane, machine_image(), f"ops-{secrets.token_hex(4)}"
-    plane.run("kubectl", "apply", "--validate=false", "-f", str(ROOT / "crds"))
-    plane.run("kubectl", "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    plane.run("kubectl", "create", "namespace", namespace)
-    cluster = Cluster(str(plane.programs["kubectl"]), plane.kubeconfig, namespace)
-    with Prep(plane.kubeconfig, namespace, image=str(image / "root")) as prep:
-        prep.must("router_name=ops", f"vm={MACHINE}")
-        outputs = prep.outputs("ops")
-        key = Path(outputs["ssh_private_key"]).read_text(encoding="utf-8")
-        secret = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "ssh"}, "stringData": {"privateKey": key}}
-        versions = json.loads((image / "image.json").read_text(encoding="utf-8"))["kubernetes"]
-        cluster.apply(secret, *profiles(outputs["admin_username"], *versions[:2]))
-        environ = {"STARGATE_MACHINES_DIR": str(prep.machines)}
-        daemon = DaemonProcess(plane.kubeconfig, namespace, tmp_path_factory.mktemp("daemon"), environ=environ)
-        daemon.start(*FLAGS)
-        yield Story(prep, cluster, daemon, versions)
-        daemon.kill()
+    with told(joinable_control_plane, tmp_path_factory.mktemp("daemon"), MACHINE) as begun:
+        begun.cluster.apply(*profiles(begun.user, *begun.versions[:2]))
+        begun.daemon.start(*FLAGS)
+        yield begun
 
 
 def test_a_machine_becomes_a_node(story: Story) -> None:
@@ -222,12 +154,12 @@ def test_decommission(story: Story) -> None:
     server = story.cluster.status("server", MACHINE)
     assert (server["state"], server.get("nodeName"), server.get("podCIDR")) == ("pending", None, None)
     assert "Decommissioned by Operation decommission-afresh" in server["message"]
-    assert story.prep.ssh("ops", MACHINE, "test", "!", "-e", "/etc/kubernetes/kubelet.conf") == ""
+    assert story.prep.ssh("router", MACHINE, "test", "!", "-e", "/etc/kubernetes/kubelet.conf") == ""
 
 
 def test_decommission_of_a_machine_that_is_off(story: Story) -> None:
     """What cannot be reached is taken out all the same, and it is said that the machine was not reset."""
-    story.prep.ssh("ops", MACHINE, "sudo", "systemd-run", "--on-active=1", "systemctl", "poweroff")
+    story.prep.ssh("router", MACHINE, "sudo", "systemd-run", "--on-active=1", "systemctl", "poweroff")
     message = story.does("decommission", "in-place")["message"]
     assert "was not reached, so it was not reset" in message
     assert "was not reached" in story.cluster.status("server", MACHINE)["message"]
