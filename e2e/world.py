@@ -97,7 +97,7 @@ class World:
 
     def start_control_plane(self) -> None:
         """Start a control plane that machines can join: over the bridge, or as the host's loopback of QEMU."""
-        over = ["--advertise", BRIDGE_ADDRESS, "--bind", "0.0.0.0"] if self.network == "bridge" else []  # noqa: S104
+        over = ["--advertise", BRIDGE_ADDRESS, "--bind", "0.0.0.0"] if self.network == "bridge" else []  # noqa: S104 - machines come over the bridge
         self.kubeconfig = self.program(f"{BIN}/stargate-control-plane", "up", "--joinable", *over, seconds=900)
 
     def stop_control_plane(self) -> None:

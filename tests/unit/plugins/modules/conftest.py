@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules run here in the test's process, as if on a host."""
+"""Modules run here in the test's process, as if on a host.
+
+What a module is tried on is the tests' business.
+"""
 
 from __future__ import annotations
 
