@@ -40,6 +40,7 @@ After=network-online.target containerd.service
 StartLimitIntervalSec=0
 
 [Service]
+ExecStartPre=/bin/mkdir -p /etc/kubernetes/manifests
 ExecStart=/usr/bin/kubelet
 Restart=always
 RestartSec=5
