@@ -240,7 +240,9 @@ def disk_error(error: OSError, doing: str) -> StargateError:
     """Return the failure that stands for an error of the file system."""
     code = {28: "DiskFull", 122: "DiskFull", 13: "Denied", 1: "Denied", 30: "Denied"}.get(error.errno or 0, "DiskError")
     remedy = " Make room, or choose another machines_dir." if code == "DiskFull" else ""
-    return StargateError(f"Failed to {doing}: {error.strerror}.{remedy}", code=code, retryable=code == "DiskFull")
+    where = f" ({error.filename})" if error.filename else ""
+    message = f"Failed to {doing}: {error.strerror}{where}.{remedy}"
+    return StargateError(message, code=code, retryable=code == "DiskFull")
 
 
 def _read(path: Path) -> Definition | None:

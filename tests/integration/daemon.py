@@ -83,13 +83,14 @@ class DaemonProcess:
     directory: Path
     process: subprocess.Popen[bytes] | None = None
     environ: dict[str, str] = field(default_factory=dict)
+    prefix: list[str] = field(default_factory=list)
     metrics_port: int = field(default_factory=free_port)
     health_port: int = field(default_factory=free_port)
 
     def command(self, *flags: str) -> list[str]:
         """Return the command line."""
         return [
-            *(PROGRAM, "--kubeconfig", self.kubeconfig, "--namespace", self.namespace),
+            *(*self.prefix, PROGRAM, "--kubeconfig", self.kubeconfig, "--namespace", self.namespace),
             *("--runs-dir", str(self.directory / "runs"), "--retry-seconds", "0.5", "--lease-seconds", "5"),
             *("--lease-namespace", self.namespace, "--log-format", "human"),
             *("--metrics-bind-address", f"127.0.0.1:{self.metrics_port}"),
