@@ -47,6 +47,7 @@ DOORS = {
         f"{DAEMON}/leader.py",
         "plugins/inventory/servers.py",
         "plugins/module_utils/_kube.py",
+        "plugins/module_utils/_kubeconfig.py",
     },
     "ansible_runner": {f"{DAEMON}/runner.py"},
     "prometheus_client": {f"{DAEMON}/metrics.py", f"{DAEMON}/mock_dc/metrics.py"},
