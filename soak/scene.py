@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One soak from its first Operation to its verdict: the load, the faults, the waiting, the invariants.
+
+What is done when is `script.py`'s; how, is `trouble.py`'s, `meddling.py`'s and `rules.py`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soak import meddling, script, verdict
+from soak.cluster import Refused
+from soak.enclosure import run, written_to
+from soak.history import History, Life
+from soak.meddling import Meddling
+from soak.rules import SmallFaults
+from soak.trouble import Agenda, Trouble
+from soak.world import World, say
+
+TICK = 0.02
+PATIENCE = 180.0
+"""Seconds that Operations have to end once the faults are over; their own deadline is 120."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a soak is and how rough."""
+
+    seed: int
+    operations: int
+    faults: int
+    hosts: int = 40
+    crowd: int = 80
+    mean_gap: float = 0.6
+    only: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What came of a soak."""
+
+    plan: Plan
+    operations: int = 0
+    injected: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    survivors: int = 0
+    seconds: float = 0.0
+
+    @property
+    def faults(self) -> int:
+        """How many faults have hit."""
+        return sum(self.injected.values())
+
+
+class Scene:
+    """One soak in a world that has begun."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.world = world
+        self.plan = plan
+        self.rules = [SmallFaults(plan.seed, number) for number in range(2)]
+        self.agenda = Agenda()
+        self.trouble = Trouble(world, self.agenda)
+        self._created = 0
+        self._orders = script.orders(plan.seed)
+        self._next = next(self._orders)
+        self._due = self._fault_due = 0.0
+        self._faults = script.large(plan.seed, mean_gap=plan.mean_gap)
+        self._fault = next(self._faults)
+        self._said = 0.0
+
+    def play(self) -> Outcome:
+        """Play it; returns what came of it."""
+        began = time.monotonic()
+        self.history = History(self.world.cluster, self._evidence)
+        self.trouble.add_kinds(Meddling(self.world, self.history, self.agenda).kinds())
+        for number, rule in enumerate(self.rules):
+            runs = self.world.scratch / f"daemon-{number}" / "runs"
+            runs.mkdir(parents=True)
+            run("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", str(runs))
+            self.world.add_daemon(rule).start()
+        while self._created < self.plan.operations or self._hits() < self.plan.faults:
+            self._step()
+        self._calm()
+        outcome = Outcome(self.plan, self._created, self._counted(), seconds=time.monotonic() - began)
+        self._judge(outcome)
+        return outcome
+
+    def _step(self) -> None:
+        """Do what is due now."""
+        now = time.monotonic()
+        for daemon in self.world.daemons:
+            daemon.supervise()
+        self.agenda.work()
+        if now >= self._due and (waiting := len(self.history.unfinished())) < self.plan.crowd:
+            self._create(burst=self.plan.crowd - waiting)
+        if now >= self._fault_due:
+            self._inject(now)
+        self._report(now)
+        time.sleep(TICK)
+
+    def _create(self, burst: int) -> None:
+        for _ in range(burst):
+            order = self._next
+            for item in meddling.objects(order, len(self.world.hosts)):
+                try:
+                    self.world.cluster.create(meddling.plural(item), item)
+                except Refused as error:
+                    if error.code not in (400, 409, 422):
+                        raise
+            self._created += 1
+            self._next = next(self._orders)
+            if self._next.pause:
+                self._due = time.monotonic() + self._next.pause
+                return
+
+    def _inject(self, now: float) -> None:
+        fault = self._fault
+        if not self.plan.only or fault.kind in self.plan.only:
+            self.trouble.inject(fault)
+        self._fault = next(self._faults)
+        self._fault_due = now + self._fault.gap
+
+    def _evidence(self, life: Life) -> str:
+        host = next((host for host in self.world.hosts if host.name == life.server), None)
+        return verdict.lack_of_evidence(host, life.uid, life.act)
+
+    def _counted(self) -> Counter[str]:
+        return sum((rule.injected for rule in self.rules), Counter(self.trouble.injected))
+
+    def _hits(self) -> int:
+        return sum(self._counted().values())
+
+    def _report(self, now: float) -> None:
+        if now - self._said < 10:
+            return
+        self._said = now
+        phases = " ".join(f"{phase or 'new'} {count}" for phase, count in sorted(self.history.phases().items()))
+        bad = len(self.history.violations)
+        say(f"{self._created} Operations ({phases}), {self._hits()} faults, {bad} violations")
+
+    # -- the end
+
+    def _calm(self) -> None:
+        """End the faults and wait until every Operation has ended."""
+        for rule in self.rules:
+            rule.calm = True
+        self.agenda.work(everything=True)
+        deadline = time.monotonic() + PATIENCE
+        while self.history.unfinished() and time.monotonic() < deadline:
+            for daemon in self.world.daemons:
+                daemon.supervise()
+            self.agenda.work()
+            self._report(time.monotonic())
+            time.sleep(0.1)
+        time.sleep(1.0)
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Ask every witness."""
+        found = outcome.violations
+        found += [f"Operation {x.name} ({x.uid}) is lost: {x.phase} {x.message}" for x in self.history.unfinished()]
+        found += self.history.violations
+        for host in self.world.hosts:
+            found += verdict.of_witness(host) + verdict.of_journal(host)
+        left = verdict.marked()
+        outcome.survivors = len(left)
+        found += [f"process {line} is left" for line in left]
+        self.history.stop()
+        for daemon in self.world.daemons:
+            found += verdict.of_runs(daemon.directory / "runs")
+            daemon.stop()
+            found += daemon.complaints + daemon.bugs()
+        found += self._secrets()
+        if Path(meddling.CANARY).exists():
+            found.append("what a hostile object wanted was executed")
+        say(f"Failed for: {dict(self.history.reasons())}; missed: {dict(self.trouble.missed)}")
+
+    def _secrets(self) -> list[str]:
+        """Look for the SSH key everywhere but where it belongs."""
+        canaries = [self.world.key.splitlines()[2]]
+        places = [daemon.directory for daemon in self.world.daemons]
+        places += [written_to(Path(place)) for place in ("/tmp", "/var/tmp")] + [Path("/dev/shm")]  # noqa: S108 - ours
+        found = verdict.of_canaries([place for place in places if place.exists()], canaries)
+        for kind in ("operations", "servers", "events"):
+            text = str(self.world.cluster.all(kind))
+            found += [f"a secret stands in {kind}" for canary in canaries if canary in text]
+        return found
