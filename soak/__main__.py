@@ -13,7 +13,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from soak import enclosure
+from soak import enclosure, mutants
 from soak.daemons import ROOT
 from soak.scene import Outcome, Plan, Scene
 from soak.world import World, say
@@ -27,6 +27,10 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--ops", type=int, default=2_000, help="how many Operations, at least (%(default)s)")
     parser.add_argument("--hosts", type=int, default=40, help="how many machines (%(default)s)")
     parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
+    parser.add_argument("--lease-seconds", type=float, default=5.0, help="of the reconcilers (%(default)s)")
+    parser.add_argument("--patience", type=float, default=180, help="seconds for the last to end (%(default)s)")
+    parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
+    parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--only", action="append", default=[], help="only this kind of large fault; repeatable")
     parser.add_argument("--output", type=Path, default=ROOT / "build/soak.json", help="the results (%(default)s)")
     return parser.parse_args(words)
@@ -45,9 +49,13 @@ def main() -> int:
             return 2
     plan = Plan(
         asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
-        only=tuple(asked.only),
+        only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
     )  # fmt: skip
-    world = World(enclosure.furnish())
+    scratch = enclosure.furnish()
+    world = World(scratch, lease_seconds=asked.lease_seconds)
+    if asked.mutant:
+        mutants.copied(mutants.named(asked.mutant), scratch / "mutant")
+        world.environ = mutants.environ(scratch / "mutant")
     say(f"seed {plan.seed}: {plan.operations} Operations, {plan.faults} faults, {plan.hosts} hosts")
     world.begin(plan.hosts)
     outcome = Scene(world, plan).play()

@@ -21,6 +21,7 @@ BRIDGE = "soak0"
 GATEWAY = "10.77.0.1"
 START_SECONDS = 20.0
 _BOOT = "/proc/sys/kernel/random/boot_id"
+_APART = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 _INSIDE = f"""
 mount --make-rprivate / && mount --bind "$1/lib" /var/lib/stargate && mount --bind "$1/mnt" /mnt || exit 1
 mount --bind "$1/boot" {_BOOT} || exit 1
@@ -102,21 +103,20 @@ class Host:
         (self.directory / "boot").write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         with (self.directory / "log").open("ab") as log:
             self.power = subprocess.Popen(
-                ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
-                + ["/bin/sh", "-c", _INSIDE, "sh", str(self.directory), self.address],
+                [*_APART, "/bin/sh", "-c", _INSIDE, "sh", str(self.directory), self.address],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             )  # fmt: skip
-        self._plug_in(self._init())
+        self._plug_in(self._init(self.power))
 
-    def _init(self) -> int:
+    def _init(self, power: subprocess.Popen[bytes]) -> int:
         """Return the pid of its first process, as we see it."""
-        assert self.power is not None
-        children = Path(f"/proc/{self.power.pid}/task/{self.power.pid}/children")
+        children = Path(f"/proc/{power.pid}/task/{power.pid}/children")
+        ours = Path("/proc/self/ns/net").readlink()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             found = children.read_text(encoding="ascii").split()
-            if found and os.readlink(f"/proc/{found[0]}/ns/net") != os.readlink("/proc/self/ns/net"):
+            if found and Path(f"/proc/{found[0]}/ns/net").readlink() != ours:
                 return int(found[0])
             time.sleep(0.005)
         raise TimeoutError(f"{self.name} does not start: {(self.directory / 'log').read_text(encoding='utf-8')}")

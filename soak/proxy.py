@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,10 +47,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Deed:
-    """What is done to a request: `kind` is one of the names in `Handler.deeds`; `seconds` is for those that wait."""
+    """What is done to a request: `kind` as in `Handler`; `seconds` is for those that wait; counted as `name`."""
 
     kind: str = "pass"
     seconds: float = 0.0
+    name: str = ""
 
 
 class Rule(Protocol):
@@ -74,6 +76,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.rule = rule
         self.lists: dict[str, bytes] = {}
+        self.injected: Counter[str] = Counter()
         self._open: set[socket.socket] = set()
         self._refused_until = 0.0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
@@ -148,6 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(self.server.daemon, self.command, self.path, body)
         try:
             if self._done_before(request, self.server.rule.before(request)):
+                self.close_connection = self.close_connection or request.is_watch
                 return
             self._pass_on(request)
         except (Drop, OSError, http.client.HTTPException):
@@ -157,6 +161,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _done_before(self, request: Request, deed: Deed) -> bool:
         """Do what is to be done before a request is passed on; returns whether it has been answered."""
+        if deed.kind == "stale" and request.path not in self.server.lists:
+            return False
+        self._count(deed)
         match deed.kind:
             case "refuse":
                 raise Drop
@@ -170,10 +177,14 @@ class Handler(BaseHTTPRequestHandler):
             case "gone":
                 self._answer(200, json.dumps({"type": "ERROR", "object": _GONE}).encode() + b"\n")
                 return True
-            case "stale" if request.path in self.server.lists:
+            case "stale":
                 self._answer(200, self.server.lists[request.path])
                 return True
         return False
+
+    def _count(self, deed: Deed) -> None:
+        if deed.name:
+            self.server.injected[deed.name] += 1
 
     def _touch(self, request: Request) -> None:
         """Change the object that a write is about, so that the write meets a conflict of the API server's own."""
@@ -198,6 +209,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         content = response.read()
         deed = self.server.rule.after(request, response.status)
+        self._count(deed)
         if deed.kind == "lose":
             raise Drop
         time.sleep(deed.seconds)
@@ -224,6 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         for line in _lines(response):
             deed = self.server.rule.after(request, 200)
+            self._count(deed)
             time.sleep(deed.seconds)
             if deed.kind == "lose":
                 raise Drop

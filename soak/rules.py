@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to the requests of the daemons in a soak: the small faults of the script, counted when they hit.
+"""What is done to the requests of the daemons in a soak: the small faults of the script.
 
 A fault waits for the first request that it can be done to.
 """
@@ -7,7 +7,6 @@ A fault waits for the first request that it can be done to.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 from soak import script
 from soak.proxy import Deed, Request
@@ -19,7 +18,6 @@ class SmallFaults:
     """The rule of one daemon's proxy."""
 
     def __init__(self, seed: int, daemon: int) -> None:
-        self.injected: Counter[str] = Counter()
         self.calm = False
         self._lock = threading.Lock()
         self._small = script.small(seed, daemon)
@@ -55,10 +53,9 @@ class SmallFaults:
     def _taken(self, request: Request) -> Deed:
         fault = self._next
         name = "lost-answer-of-write" if fault.kind == "lose" and request.is_write else f"api-{fault.kind}"
-        self.injected[name] += 1
         self._next, self._requests = next(self._small), 0.0
         most = 1.0 if "lease" in request.path else 2.0
-        return Deed(fault.kind, min(most, fault.seconds) if fault.kind in ("wait", "late") else 0.0)
+        return Deed(fault.kind, min(most, fault.seconds) if fault.kind in ("wait", "late") else 0.0, name)
 
     def _of_opening(self) -> Deed:
         if self._events < self._next_of_watch.gap or self._next_of_watch.kind != "gone":
@@ -75,9 +72,9 @@ class SmallFaults:
         return self._taken_of_watch(fault.kind, 0.0)
 
     def _taken_of_watch(self, deed: str, seconds: float) -> Deed:
-        self.injected[f"watch-{self._next_of_watch.kind}"] += 1
+        name = f"watch-{self._next_of_watch.kind}"
         self._next_of_watch, self._events = next(self._watch), 0.0
-        return Deed(deed, seconds)
+        return Deed(deed, seconds, name)
 
 
 def _fits(kind: str, request: Request) -> bool:

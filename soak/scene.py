@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from soak import meddling, script, verdict
-from soak.cluster import Refused
+from soak.cluster import Object, Refused
 from soak.enclosure import run, written_to
 from soak.history import History, Life
 from soak.meddling import Meddling
@@ -21,8 +21,6 @@ from soak.trouble import Agenda, Trouble
 from soak.world import World, say
 
 TICK = 0.02
-PATIENCE = 180.0
-"""Seconds that Operations have to end once the faults are over; their own deadline is 120."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Plan:
     crowd: int = 80
     mean_gap: float = 0.6
     only: tuple[str, ...] = ()
+    patience: float = 180.0  # for Operations to end once the faults are over; their own deadline is 120
+    until_violation: bool = False
 
 
 @dataclass
@@ -84,6 +84,8 @@ class Scene:
             self.world.add_daemon(rule).start()
         while self._created < self.plan.operations or self._hits() < self.plan.faults:
             self._step()
+            if self.plan.until_violation and self._worst():
+                break
         self._calm()
         outcome = Outcome(self.plan, self._created, self._counted(), seconds=time.monotonic() - began)
         self._judge(outcome)
@@ -104,18 +106,21 @@ class Scene:
 
     def _create(self, burst: int) -> None:
         for _ in range(burst):
-            order = self._next
-            for item in meddling.objects(order, len(self.world.hosts)):
-                try:
-                    self.world.cluster.create(meddling.plural(item), item)
-                except Refused as error:
-                    if error.code not in (400, 409, 422):
-                        raise
+            for item in meddling.objects(self._next, len(self.world.hosts)):
+                self._accept(item)
             self._created += 1
             self._next = next(self._orders)
             if self._next.pause:
                 self._due = time.monotonic() + self._next.pause
                 return
+
+    def _accept(self, item: Object) -> None:
+        """Create an object; that the API server may refuse it is what a hostile one is for."""
+        try:
+            self.world.cluster.create(meddling.plural(item), item)
+        except Refused as error:
+            if error.code not in (400, 409, 422):
+                raise
 
     def _inject(self, now: float) -> None:
         fault = self._fault
@@ -129,7 +134,7 @@ class Scene:
         return verdict.lack_of_evidence(host, life.uid, life.act)
 
     def _counted(self) -> Counter[str]:
-        return sum((rule.injected for rule in self.rules), Counter(self.trouble.injected))
+        return sum((daemon.proxy.injected for daemon in self.world.daemons), Counter(self.trouble.injected))
 
     def _hits(self) -> int:
         return sum(self._counted().values())
@@ -142,6 +147,10 @@ class Scene:
         bad = len(self.history.violations)
         say(f"{self._created} Operations ({phases}), {self._hits()} faults, {bad} violations")
 
+    def _worst(self) -> list[str]:
+        """Return the violations that can be seen before the end."""
+        return self.history.violations + [line for host in self.world.hosts for line in verdict.of_witness(host)]
+
     # -- the end
 
     def _calm(self) -> None:
@@ -149,8 +158,10 @@ class Scene:
         for rule in self.rules:
             rule.calm = True
         self.agenda.work(everything=True)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.plan.patience
         while self.history.unfinished() and time.monotonic() < deadline:
+            if self.plan.until_violation and self._worst():
+                break
             for daemon in self.world.daemons:
                 daemon.supervise()
             self.agenda.work()

@@ -6,6 +6,7 @@ The hosts' own work writes what happens to them; the reconcilers are not asked.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -68,7 +69,7 @@ def of_journal(host: Host) -> list[str]:
         return [f"{host.name}: its journal cannot be read: {error}"]
     found = []
     spans = sorted((_moment(e["begun"]), _moment(e.get("ended")), e) for e in history if e.get("begun"))
-    for (_, ended, entry), (begun, _, later) in zip(spans, spans[1:], strict=False):
+    for (_, ended, entry), (begun, _, later) in itertools.pairwise(spans):
         if ended is None or ended > begun:
             found.append(f"{host.name}: journal entries overlap: {entry} and {later}")
     begun_by = Counter((e["uid"], e["attempt"], e["step"]) for e in history if e.get("destructive"))
@@ -77,7 +78,7 @@ def of_journal(host: Host) -> list[str]:
 
 
 def _moment(text: str | None) -> float | None:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 def marked(uids: Iterable[str] = ()) -> list[str]:
@@ -106,9 +107,5 @@ def of_runs(directory: Path) -> list[str]:
 def of_canaries(places: Iterable[Path], canaries: Iterable[str]) -> list[str]:
     """Return the files below some places that have a secret in them."""
     wanted = [canary.encode() for canary in canaries]
-    found = []
-    for place in places:
-        for file in place.rglob("*"):
-            if file.is_file() and not file.is_symlink() and any(canary in file.read_bytes() for canary in wanted):
-                found.append(f"a secret stands in {file}")
-    return found
+    files = [file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink()]
+    return [f"a secret stands in {file}" for file in files if any(canary in file.read_bytes() for canary in wanted)]

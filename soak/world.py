@@ -44,14 +44,16 @@ class World:
     scratch: Path
     hosts: list[Host] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    lease_seconds: float = 5.0
 
     def begin(self, hosts: int) -> None:
         """Start the cluster with the CRDs, and the hosts with their Servers."""
         self.plane = ControlPlane(self.scratch / "control-plane", bound=True)
         programs = obtain(Request(NEEDED, Places.read(os.environ)))
         self.plane.start(programs)
-        assert self.plane.settings is not None
-        self.upstream = Upstream(self.plane.settings.port, self.plane.directory / "pki")
+        port = self.plane.settings.port if self.plane.settings else 0
+        self.upstream = Upstream(port, self.plane.directory / "pki")
         self.cluster = Cluster(self.upstream)
         kubectl = [str(programs["kubectl"]), f"--kubeconfig={self.plane.kubeconfig}"]
         for words in (["apply", "--validate=false", "-f", str(ROOT / "crds")], _ESTABLISHED):
@@ -99,13 +101,11 @@ class World:
         spec = {"ipv4": host.address, "provider": "ssh", "provisioningProfile": PROFILES[host.number % 2]}
         return custom("Server", host.name, spec)
 
-    def add_daemon(
-        self, rule: Rule, *, environ: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()
-    ) -> Daemon:
+    def add_daemon(self, rule: Rule, *flags: str) -> Daemon:
         """Return a reconciler behind a proxy of its own, not started yet."""
         number = len(self.daemons)
         proxy = Proxy(number, self.upstream, rule)
-        daemon = Daemon(number, proxy, self.scratch / f"daemon-{number}", environ=environ or {}, flags=flags)
+        daemon = Daemon(number, proxy, self.scratch / f"daemon-{number}", self.lease_seconds, self.environ, flags)
         self.daemons.append(daemon)
         return daemon
 
