@@ -45,6 +45,7 @@ DOORS = {
     "kubernetes": {
         f"{DAEMON}/kube.py",
         f"{DAEMON}/leader.py",
+        f"{DAEMON}/nodes.py",
         "plugins/inventory/servers.py",
         "plugins/module_utils/_kube.py",
         "plugins/module_utils/_kubeconfig.py",

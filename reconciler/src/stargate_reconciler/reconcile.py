@@ -64,6 +64,7 @@ class Reconciler:
         self._witness = Witness(kube, settings.datacenters)
         self._unclaimed_before: dict[str, int] = {}
         self._halted = threading.Event()
+        self.care: Callable[[ServerKey], None] = lambda key: None
         self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
         self._batcher = Batcher(settings, lambda: len(self.runs), self._launch)
 
@@ -114,6 +115,7 @@ class Reconciler:
         world = self.world(key)
         for decision in plan.decisions(world, self.policy):
             self._act(world, decision)
+        self.care(key)
 
     def world(self, key: ServerKey) -> World:
         """Return all that is known of one Server. Only a Secret that is about to be needed is read, and never kept."""
