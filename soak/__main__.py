@@ -28,8 +28,10 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=40, help="how many machines (%(default)s)")
     parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=5.0, help="of the reconcilers (%(default)s)")
+    parser.add_argument("--cancels", type=int, default=200, help="stops to measure at the end (%(default)s)")
     parser.add_argument("--patience", type=float, default=180, help="seconds for the last to end (%(default)s)")
     parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
+    parser.add_argument("--commit", default="", help="what is played (the working tree)")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--only", action="append", default=[], help="only this kind of large fault; repeatable")
     parser.add_argument("--output", type=Path, default=ROOT / "build/soak.json", help="the results (%(default)s)")
@@ -50,12 +52,13 @@ def main() -> int:
     plan = Plan(
         asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
         only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
+        cancels=asked.cancels,
     )  # fmt: skip
     scratch = enclosure.furnish()
     world = World(scratch, lease_seconds=asked.lease_seconds)
-    if asked.mutant:
-        mutants.copied(mutants.named(asked.mutant), scratch / "mutant")
-        world.environ = mutants.environ(scratch / "mutant")
+    mutant = mutants.named(asked.mutant) if asked.mutant else None
+    mutants.copied(scratch / "played", commit=asked.commit, mutant=mutant)
+    world.environ = mutants.environ(scratch / "played")
     say(f"seed {plan.seed}: {plan.operations} Operations, {plan.faults} faults, {plan.hosts} hosts")
     world.begin(plan.hosts)
     outcome = Scene(world, plan).play()
@@ -84,6 +87,8 @@ def write(target: Path, outcome: Outcome) -> None:
         "operations": outcome.operations,
         "faults": outcome.faults,
         "violations": outcome.violations,
+        "stop_p99_s": round(outcome.stops.quantile(0.99), 3) if outcome.stops else None,
+        "stop_p50_s": round(outcome.stops.quantile(0.5), 3) if outcome.stops else None,
         "survivors": outcome.survivors,
         "seconds": round(outcome.seconds),
         "injected": dict(sorted(outcome.injected.items())),

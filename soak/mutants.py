@@ -22,7 +22,7 @@ from soak.world import say
 
 DAEMON = "stargate_reconciler"
 COLLECTION = "ansible_collections/stargate/core"
-_COPIED = ("plugins", "playbooks", "roles", "meta", "galaxy.yml")
+_COPIED = ("plugins", "playbooks", "roles", "meta", "galaxy.yml", "crds")
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,27 @@ MUTANTS = (
 )
 
 
-def copied(mutant: Mutant, target: Path) -> None:
-    """Make a patched copy below a directory. Raises ValueError when the guard is not where it was."""
-    shutil.copytree(ROOT / "reconciler/src" / DAEMON, target / DAEMON)
+def copied(target: Path, *, commit: str = "", mutant: Mutant | None = None) -> None:
+    """Copy the daemon and the collection below a directory: what is played must not change while it is played.
+
+    They are as the working tree has them, or as a commit has. Raises ValueError when the guard is not where it was.
+    """
+    source = ROOT
+    if commit:
+        source = target / "commit"
+        source.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True, timeout=60)
+        subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True, timeout=60)
+    shutil.copytree(source / "reconciler/src" / DAEMON, target / DAEMON)
+    (target / COLLECTION).mkdir(parents=True)
     for name in _COPIED:
-        source, place = ROOT / name, target / COLLECTION / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, place)
-    file = target / mutant.file
+        place = target / COLLECTION / name
+        (shutil.copytree if (source / name).is_dir() else shutil.copy)(source / name, place)
+    if mutant is not None:
+        _patch(target / mutant.file, mutant)
+
+
+def _patch(file: Path, mutant: Mutant) -> None:
     text = file.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise ValueError(f"{mutant.name}: its guard stands {text.count(mutant.old)} times in {mutant.file}")
@@ -151,6 +164,7 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
         "45",
         "--until-violation",
     ]
+    command += ["--commit", asked.commit] if asked.commit else []
     command += [word for kind in mutant.faults for word in ("--only", kind)]
     log = output.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +180,7 @@ def main() -> int:
     """Play every mutant; returns 1 when one was not noticed."""
     parser = argparse.ArgumentParser(prog="scripts/soak mutants", description="Take guards out, one at a time.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(m.name for m in MUTANTS)} (all)")
+    parser.add_argument("--commit", default="", help="of which a guard is taken out (the working tree)")
     parser.add_argument("--seed", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--ops", type=int, default=60, help="Operations of each (%(default)s)")
     parser.add_argument("--faults", type=int, default=60, help="faults of each (%(default)s)")

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from soak import enclosure, verdict
+from soak import enclosure, mutants, verdict
 from soak.cluster import Object
 from soak.daemons import Daemon
 from soak.history import History, Life
@@ -227,6 +227,7 @@ def main() -> int:
     parser.add_argument("scenes", nargs="*", help=f"of {', '.join(s.name for s in SCENES)} (all)")
     parser.add_argument("--most", type=int, default=1000, help="points of each scene, at most (%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=3.0, help="of the reconcilers (%(default)s)")
+    parser.add_argument("--commit", default="", help="what is played (the working tree)")
     asked = parser.parse_args()
     if not enclosure.is_inside():
         try:
@@ -235,7 +236,9 @@ def main() -> int:
             say(str(error))
             return 2
     scratch = enclosure.furnish()
-    world = World(scratch, environ=Shim.environ(scratch), lease_seconds=asked.lease_seconds)
+    mutants.copied(scratch / "played", commit=asked.commit)
+    environ = {**Shim.environ(scratch), **mutants.environ(scratch / "played")}
+    world = World(scratch, environ=environ, lease_seconds=asked.lease_seconds)
     world.begin(2)
     rows = played(world, asked.scenes, asked.most)
     world.end()

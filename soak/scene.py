@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soak import meddling, script, verdict
+from soak import cancels, meddling, script, verdict
+from soak.cancels import Stops
 from soak.cluster import Object, Refused
 from soak.enclosure import run, written_to
 from soak.history import History, Life
@@ -21,6 +22,8 @@ from soak.trouble import Agenda, Trouble
 from soak.world import World, say
 
 TICK = 0.02
+LONGEST_STOP = 2.0
+"""Seconds that a stop may take, at the 99th percentile."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Plan:
     only: tuple[str, ...] = ()
     patience: float = 180.0  # for Operations to end once the faults are over; their own deadline is 120
     until_violation: bool = False
+    cancels: int = 0  # that are measured once the faults are over
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
     survivors: int = 0
     seconds: float = 0.0
+    stops: Stops | None = None
 
     @property
     def faults(self) -> int:
@@ -88,6 +93,7 @@ class Scene:
                 break
         self._calm()
         outcome = Outcome(self.plan, self._created, self._counted(), seconds=time.monotonic() - began)
+        outcome.stops = cancels.measured(self.world, self.plan.cancels) if self.plan.cancels else None
         self._judge(outcome)
         return outcome
 
@@ -177,7 +183,9 @@ class Scene:
         for host in self.world.hosts:
             found += verdict.of_witness(host) + verdict.of_journal(host)
         left = verdict.marked()
-        outcome.survivors = len(left)
+        outcome.survivors = len(left) + (outcome.stops.survivors if outcome.stops else 0)
+        if outcome.stops and outcome.stops.quantile(0.99) > LONGEST_STOP:
+            found.append(f"a stop takes {outcome.stops.quantile(0.99):.2f} s (p99), {LONGEST_STOP} are allowed")
         found += [f"process {line} is left" for line in left]
         self.history.stop()
         for daemon in self.world.daemons:

@@ -18,6 +18,7 @@ from soak.cluster import NAMESPACE, Cluster, Object, Upstream, path
 from soak.daemons import ROOT, Daemon
 from soak.hosts import Host, make_bridge, make_key
 from soak.proxy import Proxy, Rule
+from stargate_reconciler.errors import WorldError
 from stargate_reconciler.local.binaries import obtain
 from stargate_reconciler.local.control_plane import ControlPlane
 from stargate_reconciler.local.places import Places
@@ -51,7 +52,11 @@ class World:
         """Start the cluster with the CRDs, and the hosts with their Servers."""
         self.plane = ControlPlane(self.scratch / "control-plane", bound=True)
         programs = obtain(Request(NEEDED, Places.read(os.environ)))
-        self.plane.start(programs)
+        try:
+            self.plane.start(programs)
+        except WorldError as error:  # a machine that is very busy
+            say(f"{error} Trying once more.")
+            self.plane.start(programs)
         port = self.plane.settings.port if self.plane.settings else 0
         self.upstream = Upstream(port, self.plane.directory / "pki")
         self.cluster = Cluster(self.upstream)
