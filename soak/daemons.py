@@ -95,8 +95,8 @@ class Daemon:
         self.frozen_until = time.monotonic() + seconds
         return True
 
-    def supervise(self) -> None:
-        """Thaw it when its time has come, start it again when it has ended, and note an end that nobody caused."""
+    def supervise(self) -> bool:
+        """Thaw it when its time has come, start it again when it has ended; returns whether it has just ended."""
         now = time.monotonic()
         if self.frozen_until and now >= self.frozen_until:
             self.frozen_until = 0.0
@@ -104,13 +104,14 @@ class Daemon:
         if self.process is None:
             if now - self._ended > PAUSE:
                 self.start()
-            return
+            return False
         code = self.process.poll()
         if code is None:
-            return
+            return False
         if not self._expected and code not in (1, 2):
             self.complaints.append(f"reconciler {self.number} ended by itself with code {code}")
         self.process, self._ended, self.frozen_until = None, now, 0.0
+        return True
 
     def stop(self) -> None:
         """End it for good."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from soak.cluster import Cluster, Object, path
+from soak.script import HOSTILE
 
 FINAL = frozenset({"Succeeded", "Failed"})
 
@@ -161,4 +162,6 @@ def _lie(life: Life) -> str:
     allowed = USERS_FAULT.get(life.kind, frozenset()) | WORLDS_FAULT
     if life.cancelled:
         allowed |= {"Cancelled"}
+    if life.kind in HOSTILE and life.reason == "InvalidSpec" and life.attempts:
+        return "was run although it is not fit to be"
     return "" if life.reason in allowed else f"failed for the reason '{life.reason}', which cannot be"

@@ -24,7 +24,7 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 _APART = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 _INSIDE = f"""
 mount --make-rprivate / && mount --bind "$1/lib" /var/lib/stargate && mount --bind "$1/mnt" /mnt || exit 1
-mount --bind "$1/boot" {_BOOT} || exit 1
+mount --bind "$1/boot" {_BOOT} && mount -t tmpfs -o mode=700 tmpfs ~root || exit 1
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
 ip link set lo up && ip addr add "$2/16" dev eth0 && ip link set eth0 up || exit 1
 exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
@@ -76,6 +76,7 @@ class Host:
         """Make its disk."""
         for part in ("lib", "mnt"):
             (self.directory / part).mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("witness.sh"), self.mnt)
         make_key(self.directory / "host_key")
         (self.directory / "authorized_keys").write_text(self.public_key, encoding="utf-8")
         (self.directory / "sshd_config").write_text(self._config(), encoding="utf-8")

@@ -12,8 +12,8 @@ from soak import script
 from soak.cluster import Cluster, Object
 from soak.history import History, Life
 from soak.script import Fault, Order
-from soak.trouble import Agenda
-from soak.world import PROFILES, World, custom
+from soak.trouble import Trouble
+from soak.world import PROFILES, custom
 
 CANARY = "/run/soak-canary"
 """A file that hostile objects try to have made."""
@@ -22,11 +22,12 @@ CANARY = "/run/soak-canary"
 class Meddling:
     """The faults of objects, by kind."""
 
-    def __init__(self, world: World, history: History, agenda: Agenda) -> None:
-        self._world = world
-        self._cluster: Cluster = world.cluster
+    def __init__(self, trouble: Trouble, history: History) -> None:
+        self._trouble = trouble
+        self._world = trouble.world
+        self._cluster: Cluster = trouble.world.cluster
         self._history = history
-        self._agenda = agenda
+        self._agenda = trouble.agenda
         self._away: set[str] = set()
 
     def kinds(self) -> dict[str, Callable[[Fault], bool]]:
@@ -81,6 +82,8 @@ class Meddling:
         host = self._world.hosts[fault.pick % len(self._world.hosts)]
         profile = PROFILES[fault.pick % len(PROFILES)]
         name = {"servers": host.name, "provisioningprofiles": profile, "secrets": "ssh"}[kind]
+        if kind == "servers" and self._trouble.is_busy(host.number):  # its pinned key goes with it
+            return False
         if f"{kind}/{name}" in self._away or not self._cluster.delete(kind, name):
             return False
         again = {

@@ -22,6 +22,8 @@ from soak.trouble import Agenda, Trouble
 from soak.world import World, say
 
 TICK = 0.02
+GONE_SECONDS = 4.0
+"""Seconds after which nothing may be left of a reconciler that has ended (2 on a machine that is not this busy)."""
 LONGEST_STOP = 2.0
 """Seconds that a stop may take, at the 99th percentile."""
 
@@ -76,12 +78,13 @@ class Scene:
         self._faults = script.large(plan.seed, mean_gap=plan.mean_gap)
         self._fault = next(self._faults)
         self._said = 0.0
+        self.gone_wrong: list[str] = []
 
     def play(self) -> Outcome:
         """Play it; returns what came of it."""
         began = time.monotonic()
         self.history = History(self.world.cluster, self._evidence)
-        self.trouble.add_kinds(Meddling(self.world, self.history, self.agenda).kinds())
+        self.trouble.add_kinds(Meddling(self.trouble, self.history).kinds())
         for number, rule in enumerate(self.rules):
             runs = self.world.scratch / f"daemon-{number}" / "runs"
             runs.mkdir(parents=True)
@@ -101,7 +104,9 @@ class Scene:
         """Do what is due now."""
         now = time.monotonic()
         for daemon in self.world.daemons:
-            daemon.supervise()
+            if daemon.supervise():
+                runs = daemon.directory / "runs"
+                self._see_that_it_is_gone({run for run in verdict.runs() if (runs / run).exists()})
         self.agenda.work()
         if now >= self._due and (waiting := len(self.history.unfinished())) < self.plan.crowd:
             self._create(burst=self.plan.crowd - waiting)
@@ -134,6 +139,15 @@ class Scene:
             self.trouble.inject(fault)
         self._fault = next(self._faults)
         self._fault_due = now + self._fault.gap
+
+    def _see_that_it_is_gone(self, runs: set[str]) -> None:
+        """A reconciler has ended: what its runs have here must end with it."""
+
+        def look() -> None:
+            left = verdict.marked(runs) if runs else []
+            self.gone_wrong.extend(f"process {line} has outlived its reconciler" for line in left)
+
+        self.agenda.add(GONE_SECONDS, look)
 
     def _evidence(self, life: Life) -> str:
         host = next((host for host in self.world.hosts if host.name == life.server), None)
@@ -179,7 +193,10 @@ class Scene:
         """Ask every witness."""
         found = outcome.violations
         found += [f"Operation {x.name} ({x.uid}) is lost: {x.phase} {x.message}" for x in self.history.unfinished()]
-        found += self.history.violations
+        found += self.history.violations + self.gone_wrong
+        for server in self.world.cluster.all("servers"):
+            holder = (server.get("status") or {}).get("activeOperation")
+            found += [f"Server {server['metadata']['name']} is still locked by {holder}"] if holder else []
         for host in self.world.hosts:
             found += verdict.of_witness(host) + verdict.of_journal(host)
         left = verdict.marked()

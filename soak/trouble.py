@@ -101,6 +101,10 @@ class Trouble:
         """Learn more kinds of faults."""
         self._kinds.update(kinds)
 
+    def is_busy(self, number: int) -> bool:
+        """Whether something is being done to a host."""
+        return number in self._busy
+
     def inject(self, fault: Fault) -> bool:
         """Do a fault; returns whether it hit."""
         hit = self._kinds[fault.kind](fault)
@@ -258,9 +262,10 @@ class Trouble:
         return self._occupied(host, fault.seconds * 2, lambda: _ip("route", "del", "blackhole", host.address))
 
     def _other_machine(self, fault: Fault) -> bool:
-        """Put another machine at a host's address for a while: same key let in, another host key."""
+        """Put another machine at a host's address for a while, once its own key is known."""
         host = self._host(fault)
-        if host is None:
+        server = self.world.cluster.find("servers", host.name) if host else None
+        if host is None or server is None or not (server.get("status") or {}).get("sshHostKeys"):
             return False
         host.cut_power()
         host.change_key()

@@ -74,11 +74,25 @@ def of_journal(host: Host) -> list[str]:
             found.append(f"{host.name}: journal entries overlap: {entry} and {later}")
     begun_by = Counter((e["uid"], e["attempt"], e["step"]) for e in history if e.get("destructive"))
     found += [f"{host.name}: the journal has {n} entries of {what}" for what, n in begun_by.items() if n > 1]
-    return found
+    ended = {(line[1], line[3]) for line in host.witnessed() if line[0] == "end"}
+    done = {(e["uid"], e["step"]) for e in history if e["state"] == "done"}
+    return found + [f"{host.name}: the journal says done, and nobody has seen it: {what}" for what in done - ended]
 
 
 def _moment(text: str | None) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def runs() -> set[str]:
+    """Return the ids of the runs that have a process now."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        found |= {word.partition(b"=")[2].decode() for word in words if word.startswith(MARKS[1])}
+    return found
 
 
 def marked(uids: Iterable[str] = ()) -> list[str]:

@@ -32,7 +32,7 @@ def host(directory: Path, *lines: str, history: list[dict[str, object]] | None =
 def entry(step: str, begun: int, ended: int | None, *, attempt: int = 1) -> dict[str, object]:
     """Return an entry of a journal, with seconds of one minute."""
     times = [None if second is None else f"2026-01-01T00:00:{second:02}.000000+00:00" for second in (begun, ended)]
-    said = {"uid": "u", "attempt": attempt, "step": step, "destructive": step == "wipe"}
+    said = {"uid": "u", "attempt": attempt, "step": step, "destructive": step == "wipe", "state": "failed"}
     return {**said, "begun": times[0], "ended": times[1]}
 
 
