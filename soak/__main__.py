@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import secrets
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
-from soak import enclosure, mutants
+from soak import enclosure, mutants, report
 from soak.daemons import ROOT
-from soak.scene import Outcome, Plan, Scene
+from soak.scene import Plan, Scene
 from soak.world import World, say
 
 
@@ -31,6 +33,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--cancels", type=int, default=200, help="stops to measure at the end (%(default)s)")
     parser.add_argument("--patience", type=float, default=180, help="seconds for the last to end (%(default)s)")
     parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
+    parser.add_argument("--keep", action="store_true", help="keep logs and hosts' disks even when all is well")
+    parser.add_argument("--docs", action="store_true", help="put the record into docs/reliability.md")
     parser.add_argument("--commit", default="", help="what is played (the working tree)")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
     parser.add_argument("--only", action="append", default=[], help="only this kind of large fault; repeatable")
@@ -42,13 +46,24 @@ def main() -> int:
     """Play a soak; returns 1 on a violation, 2 when it cannot be played here."""
     words = sys.argv[1:]
     asked = arguments(words)
-    if not enclosure.is_inside():
-        given = words if any(w.startswith("--seed") for w in words) else [*words, "--seed", str(asked.seed)]
-        try:
-            return enclosure.enclosed("soak", given)
-        except enclosure.CannotEnclose as error:
-            say(str(error))
-            return 2
+    if enclosure.is_inside():
+        return play(asked)
+    output: Path = asked.output.resolve()
+    output.unlink(missing_ok=True)
+    given = [*words, "--seed", str(asked.seed)]
+    try:
+        code = enclosure.enclosed("soak", given, output.parent)
+    except enclosure.CannotEnclose as error:
+        say(str(error))
+        return 2
+    if asked.docs and code == 0:
+        said = json.loads(output.read_text(encoding="utf-8"))
+        report.put_into(ROOT / "docs/reliability.md", report.table(said, played_on(asked.commit)))
+    return code
+
+
+def play(asked: argparse.Namespace) -> int:
+    """Play a soak in the enclosure; returns the exit code."""
     plan = Plan(
         asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
         only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
@@ -62,54 +77,28 @@ def main() -> int:
     say(f"seed {plan.seed}: {plan.operations} Operations, {plan.faults} faults, {plan.hosts} hosts")
     world.begin(plan.hosts)
     outcome = Scene(world, plan).play()
-    write(asked.output, outcome)
-    if outcome.violations or os.environ.get("SOAK_KEEP"):
-        keep(world)
+    report.write(enclosure.outside() / asked.output.name, outcome)
+    if outcome.violations or asked.keep:
+        keep(world, enclosure.outside() / f"{asked.output.stem}-kept")
     world.end()
-    return tell(outcome)
+    return report.tell(outcome)
 
 
-def keep(world: World) -> None:
+def played_on(commit: str) -> str:
+    """Return which commit was played, and when."""
+    command = ["git", "describe", "--always", commit or "--dirty"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    return f"commit {said or 'unknown'}, {time.strftime('%Y-%m-%d', time.gmtime())}"
+
+
+def keep(world: World, target: Path) -> None:
     """Keep the reconcilers' logs and the hosts' disks of a soak that went wrong."""
-    target = ROOT / "build" / "soak-failed"
-    enclosure.run("rm", "-rf", str(target))
-    target.mkdir(parents=True)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
     for daemon in world.daemons:
-        enclosure.run("cp", str(daemon.log), str(target / f"daemon-{daemon.number}.log"))
-    enclosure.run("cp", "-r", str(world.scratch / "hosts"), str(target))
-    say(f"logs and hosts are kept in {target}")
-
-
-def write(target: Path, outcome: Outcome) -> None:
-    """Write the results for machines."""
-    content = {
-        "seed": outcome.plan.seed,
-        "operations": outcome.operations,
-        "faults": outcome.faults,
-        "violations": outcome.violations,
-        "stop_p99_s": round(outcome.stops.quantile(0.99), 3) if outcome.stops else None,
-        "stop_p50_s": round(outcome.stops.quantile(0.5), 3) if outcome.stops else None,
-        "survivors": outcome.survivors,
-        "seconds": round(outcome.seconds),
-        "injected": dict(sorted(outcome.injected.items())),
-    }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def tell(outcome: Outcome) -> int:
-    """Print what came of it; returns the exit code."""
-    for kind, count in sorted(outcome.injected.items()):
-        say(f"  {kind:26} {count:6}")
-    for line in outcome.violations[:40]:
-        say(f"VIOLATION: {line}")
-    plan = outcome.plan
-    say(
-        f"{outcome.operations} Operations, {outcome.faults} faults, {len(outcome.violations)} violations, "
-        f"{outcome.survivors} survivors in {outcome.seconds:.0f} s"
-    )
-    say(f"again: make soak SEED={plan.seed} FAULTS={plan.faults} OPS={plan.operations}")
-    return 1 if outcome.violations else 0
+        shutil.copy(daemon.log, target / f"daemon-{daemon.number}.log")
+    shutil.copytree(world.scratch / "hosts", target / "hosts", ignore=shutil.ignore_patterns("*_key"))
+    say("the reconcilers' logs and the hosts' disks are kept beside the results")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 INSIDE = "SOAK_INSIDE"
-"""Environment variable that says that this process is in the room already."""
+"""Environment variable of those in the room: the directory of the world outside that they may write to."""
 PROGRAMS = ("unshare", "ip", "sshd", "ssh", "ssh-keygen", "flock", "mount")
 LAYERS = Path("/run/soak-layers")
 
@@ -24,10 +24,10 @@ class CannotEnclose(RuntimeError):
     """The machine lacks something that the room needs."""
 
 
-def enclosed(module: str, arguments: Sequence[str]) -> int:
+def enclosed(module: str, arguments: Sequence[str], output: Path | None = None) -> int:
     """Run `python -m module` with arguments in a room of its own; returns its exit code.
 
-    Raises CannotEnclose when that needs rights or programs that are not there.
+    Of the world outside only the directory `output` can be written to, as `outside()`. Raises CannotEnclose when that needs rights or programs that are not there.
     """
     missing = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     if missing:
@@ -37,7 +37,12 @@ def enclosed(module: str, arguments: Sequence[str]) -> int:
     room = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
     reaper = ["/bin/sh", "-c", '"$@"; exit $?', "sh"]  # the first process takes in orphans; Python would not
     program = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen([*room, *reaper, *program], env={**os.environ, INSIDE: "1"})
+    doors = []
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        doors.append(os.open(output, os.O_RDONLY | os.O_DIRECTORY))
+    environ = {**os.environ, INSIDE: "".join(f"/proc/self/fd/{door}" for door in doors)}
+    process = subprocess.Popen([*room, *reaper, *program], env=environ, pass_fds=doors)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.kill())
     try:
         return process.wait()
@@ -49,6 +54,11 @@ def enclosed(module: str, arguments: Sequence[str]) -> int:
     finally:
         process.kill()
         signal.signal(signal.SIGTERM, previous)
+
+
+def outside() -> Path:
+    """Return the directory of the world outside that may be written to."""
+    return Path(os.environ[INSIDE])
 
 
 def is_inside() -> bool:
