@@ -221,7 +221,7 @@ def _under_way(sight: Sight, _care: Care, record: Record) -> Verdict | None:
     if sight.unfinished:
         reason = "Started" if sight.unfinished == record.operation else "OperationUnfinished"
         return _said(True, reason, f"Operation {sight.unfinished} has not ended.")
-    if _reason(sight.status) == "Starting" and record.operation not in sight.operations:
+    if _reason(sight.status) == "Starting" and record.operation not in sight.operations and not sight.open:
         return _said(True, "Starting", f"Operation {record.operation} is created.", start=record.operation)
     return None
 
@@ -305,7 +305,7 @@ def _notes(status: Mapping[str, Any], news: Mapping[str, Condition | None]) -> t
         if new is None or (kind == AUTO_REPAVE and new[1] not in _TOLD):
             continue
         good = new[0] is True
-        changed = old.get("status") != _text(new[0])
+        changed = (old.get("status") == "True") != good
         if kind == AUTO_REPAVE:
             reason = "Started" if new[1] == "Starting" else new[1]
             found.append(Note(f"{AUTO_REPAVE}{reason}", new[2], warning=not good))
