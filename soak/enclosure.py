@@ -27,7 +27,8 @@ class CannotEnclose(RuntimeError):
 def enclosed(module: str, arguments: Sequence[str], output: Path | None = None) -> int:
     """Run `python -m module` with arguments in a room of its own; returns its exit code.
 
-    Of the world outside only the directory `output` can be written to, as `outside()`. Raises CannotEnclose when that needs rights or programs that are not there.
+    Of the world outside only the directory `output` can be written to, as `outside()`. Raises CannotEnclose when it
+    needs rights or programs that are not there.
     """
     missing = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     if missing:
