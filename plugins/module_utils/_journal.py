@@ -44,7 +44,7 @@ class Step:
     """A step as it is asked for.
 
     `destructive`: never begun twice in one attempt. `repeats`: looks itself at what is already true, so that a later
-    attempt runs it again instead of being told what it gave. `reboots`: done once the machine has booted since it began.
+    attempt runs it again instead of being told what it gave. `reboots`: done once the machine has booted since.
     """
 
     name: str

@@ -65,12 +65,23 @@ def parsed(text: str) -> Operation | None:
         return None
     try:
         said = json.loads(text)
-        texts = {key: str(said.get(key) or "") for key in ("uid", "authority", "name")}
-        operation = Operation(attempt=int(said["attempt"]), fence=int(said.get("fence") or 0), **texts)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Invalid(f"Failed to read the environment variable {VARIABLE}: it names no Operation.") from error
+    except ValueError as error:
+        raise Invalid(f"Failed to read the environment variable {VARIABLE}: it is no JSON.") from error
+    return told(said)
+
+
+def told(said: object) -> Operation | None:
+    """Return the Operation that a play or the environment tells of, None for nothing. Raises Invalid for nonsense."""
+    if said is None or said == {}:
+        return None
+    try:
+        fields = dict(said)  # type: ignore[call-overload]  # what is none raises
+        texts = {key: str(fields.get(key) or "") for key in ("uid", "authority", "name")}
+        operation = Operation(attempt=int(fields["attempt"]), fence=int(fields.get("fence") or 0), **texts)
+    except (ValueError, TypeError, KeyError) as error:
+        raise Invalid("Failed to learn for which Operation this is: uid and attempt are missing.") from error
     if not operation.uid or not all(char.isalnum() or char in "-_." for char in operation.uid):
-        raise Invalid(f"Failed to read the environment variable {VARIABLE}: its uid is none.")
+        raise Invalid("Failed to learn for which Operation this is: its uid is none.")
     return operation
 
 

@@ -47,6 +47,8 @@ class Daemon:
         self._watches = Watches(self._kube, settings.namespaces, self._watch_failed)
         self._caretaker = self._caretaker_of(self.reconciler)
         self._elector = Elector(self._kube.api_client, settings)
+        if settings.leader_elect:
+            self.reconciler.term = lambda: self._elector.term
         self._stop = threading.Event()
         self._signals = 0
         self._lost = ""

@@ -64,6 +64,14 @@ def _number(value: Any) -> int:
 
 
 @dataclass(frozen=True)
+class Term:
+    """In whose name a process acts: the uid of its Lease, and the number of its term; "" and 0 without a Lease."""
+
+    authority: str = ""
+    fence: int = 0
+
+
+@dataclass(frozen=True)
 class FormerNode:
     """The Node that a machine was before an Operation; no uid when it was none."""
 

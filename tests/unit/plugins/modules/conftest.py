@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules run here in the test's process, as if on a host."""
+"""Modules run here in the test's process, as if on a host.
+
+Modules that fork are run as processes of their own (step_host.py).
+"""
 
 from __future__ import annotations
 
