@@ -28,7 +28,7 @@ Place = tuple[str, str]
 _SEEN_HERE = frozenset({"Ready", "NodeNotReady", "NodeStatusUnknown", "NodeGone"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A Node, as far as health goes."""
 
@@ -62,7 +62,7 @@ def node_view(node: Object) -> NodeView:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """What is probed over TCP for a machine: itself, or its router."""
 
@@ -74,7 +74,7 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Whether something answered at a target, and when by the monotonic clock."""
 
@@ -83,7 +83,7 @@ class Answer:
     at: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A Server, as far as health goes."""
 
