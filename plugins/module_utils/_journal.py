@@ -131,6 +131,10 @@ class Journal:
             finally:
                 os.close(directory)
 
+    def glance(self) -> Turn:
+        """Return a turn that holds nothing and writes nothing, for check mode."""
+        return Turn(self, Account(), None)
+
     @contextmanager
     def turn(self, operation: Operation | None, patience: float) -> Iterator[Turn]:
         """Hold the host for an Operation, or for a task of none; what it supersedes is ended first.

@@ -17,12 +17,13 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils import _operation as operations
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
-from ansible_collections.stargate.core.plugins.module_utils._journal import Journal
+from ansible_collections.stargate.core.plugins.module_utils._journal import Journal, Turn
 from ansible_collections.stargate.core.plugins.module_utils._operation import Operation
 
 _SYSTEMD = Path("/run/systemd/system")
@@ -32,6 +33,18 @@ _SCOPE_SECONDS = 1.0
 _TIDYING = 0.4
 """Seconds for a module to remove files of secrets, of the 2 that all has to be gone in."""
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+@contextmanager
+def turn(journal: Journal, patience: float, *, check_mode: bool) -> Iterator[Turn]:
+    """Hold the host, on a leash, for the Operation that this process' environment names. In check mode do nothing."""
+    if check_mode:
+        yield journal.glance()
+        return
+    operation = operations.current()
+    hold(operation, journal)
+    with journal.turn(operation, patience) as held:
+        yield held
 
 
 def hold(operation: Operation | None, journal: Journal) -> None:

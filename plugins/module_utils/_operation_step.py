@@ -41,9 +41,11 @@ SPEC: dict[str, Any] = {
 }
 
 
-def perform(params: Mapping[str, Any], turn: Turn, *, secret: bool) -> dict[str, Any]:
+def perform(params: Mapping[str, Any], turn: Turn, *, check_mode: bool, secret: bool) -> dict[str, Any]:
     """Do the step unless it is known; returns the module's result. With `secret` the journal gets no output."""
     step = step_of(params)
+    if check_mode:
+        return {"rc": 0, "changed": True, "step": {"name": step.name, "state": "", "resumed": False}}
     known = turn.known(step)
     if known is not None:
         result = {"rc": known["rc"], "stdout": "", "stderr": "", **(known["result"] or {})}
@@ -75,7 +77,8 @@ def failure(name: str, result: Mapping[str, Any]) -> StargateError | None:
 
 
 def _said(entry: Entry, *, resumed: bool) -> dict[str, Any]:
-    return {"name": entry["step"], "state": entry["state"], "resumed": resumed}
+    boot = {"boot_id": entry["boot_id"]} if entry.get("reboots") else {}
+    return {"name": entry["step"], "state": entry["state"], "resumed": resumed, **boot}
 
 
 def _run(params: Mapping[str, Any]) -> dict[str, Any]:

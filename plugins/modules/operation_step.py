@@ -119,6 +119,9 @@ step:
     resumed:
       description: Whether this is the result of then.
       type: bool
+    boot_id:
+      description: With O(reboots=true), what named the boot in which the step began.
+      type: str
 failure:
   description: What went wrong, for programs.
   returned: on failure
@@ -140,7 +143,7 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.stargate.core.plugins.module_utils import _leash, _operation
+from ansible_collections.stargate.core.plugins.module_utils import _leash
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
 from ansible_collections.stargate.core.plugins.module_utils._journal import Journal
 from ansible_collections.stargate.core.plugins.module_utils._operation_step import SPEC, failure, perform, step_of
@@ -152,12 +155,8 @@ def main() -> None:
     params, result = module.params, {}
     try:
         step_of(params)
-        if module.check_mode:
-            module.exit_json(changed=True, step={"name": params["name"], "state": "", "resumed": False})
-        operation, journal = _operation.current(), Journal()
-        _leash.hold(operation, journal)
-        with journal.turn(operation, params["timeout"]) as turn:
-            result = perform(params, turn, secret=module.no_log)
+        with _leash.turn(Journal(), params["timeout"], check_mode=module.check_mode) as turn:
+            result = perform(params, turn, check_mode=module.check_mode, secret=module.no_log)
         bad = failure(params["name"], result)
         if bad is not None:
             raise bad
