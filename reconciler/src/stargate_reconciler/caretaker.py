@@ -21,7 +21,7 @@ from .events import Recorder
 from .health import Sight, Verdict
 from .kube import Kube
 from .live import LiveRuns
-from .machines import Answer, Count, Machine, Place, Target
+from .machines import Answer, Count, Machine, NodeView, Place, Target
 from .metrics import Metrics
 from .model import Object, Server, ServerKey, formatted_time
 from .nodes import Nodes, create_operation
@@ -156,8 +156,14 @@ class Caretaker:
             unfinished=unfinished[0] if unfinished else "",
             operations={o.name for o in operations},
             quiet_for=max(0.0, (now - max(ends)).total_seconds()) if ends else float("inf"),
+            shared=self._is_shared(machine, node),
             in_place=strategy == "inPlace",
         )
+
+    def _is_shared(self, machine: Machine, node: NodeView | None) -> bool:
+        with self._lock:
+            others = [self._machines[key] for key in self._of_node.get(machine.node, ())]
+        return sum(machines.is_member(other, node) for other in others) > 1
 
     def _bad_for(self, server: Server, machine: Machine, now: datetime) -> float:
         """Return for how many seconds a Node has not been Ready, by a clock that does not jump.

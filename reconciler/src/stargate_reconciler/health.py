@@ -32,7 +32,7 @@ Condition = tuple[bool | str, str, str]
 """Status, reason and message of a condition."""
 
 _STAYS_OUT = frozenset({"Cordoned", "NodeGoneUnseen"})
-_TOLD = frozenset({"Cordoned", "NodeGoneUnseen", "LimitReached", "NoProfile", "Unreachable", "Starting"})
+_TOLD = frozenset({"Cordoned", "NodeGoneUnseen", "NodeShared", "LimitReached", "NoProfile", "Unreachable", "Starting"})
 
 
 def circuit_note(place: Place, why: str) -> Note:
@@ -79,6 +79,8 @@ class Sight:
     operations: Collection[str] = ()
     quiet_for: float = float("inf")
     """Seconds since the last Operation on the machine ended."""
+    shared: bool = False
+    """Whether the Node could be that of more than one Server."""
     in_place: bool = False
     """Whether a repave goes through the machine itself."""
 
@@ -230,6 +232,8 @@ def _out_of_service(sight: Sight, _care: Care, _record: Record) -> Verdict | Non
     """Return what is said of a machine that a person seems to have taken out of service, None when nobody has."""
     name, node = sight.machine.node, sight.node
     by_hand = "nothing is done to it automatically. Apply an Operation yourself when you are done."
+    if sight.shared:
+        return _said(False, "NodeShared", f"Node {name} could be that of more than one Server; {by_hand}")
     if node is not None:
         return _said(False, "Cordoned", f"Node {name} was cordoned by a person; {by_hand}") if node.taken else None
     before = _reason(sight.status)

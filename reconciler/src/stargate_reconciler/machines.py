@@ -22,6 +22,8 @@ NODE_READY = "NodeReady"
 PATIENCE = 300.0
 """Seconds, where spec.maintenance.notReadySeconds is not set."""
 
+LONGEST_PATIENCE = 10 * 365 * 86400
+
 Place = tuple[str, str]
 """What shares a circuit: namespace, and router as host:port ("" without one)."""
 
@@ -125,7 +127,7 @@ def machine(server: Server) -> Machine:
         place=(server.namespace, str(target) if target and target.is_router else ""),
         target=target,
         heals=care.get("autoRepave") == "onNotReady" and not leaving,
-        patience=float(seconds) if fit and seconds is not None else PATIENCE,
+        patience=float(min(seconds, LONGEST_PATIENCE)) if fit and seconds is not None else PATIENCE,
         profile=_server.profile_name(raw),
     )
 

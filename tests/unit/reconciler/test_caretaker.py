@@ -7,17 +7,19 @@ Its decisions are test_health.py's; a real API server is in tests/integration/te
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.unit.reconciler.bench import Bench
 from tests.unit.reconciler.fakes import KEY, raw_node, raw_operation, raw_server
+from tests.unit.reconciler.wards import said
 
 from stargate_reconciler import caretaker
 from stargate_reconciler.caretaker import Caretaker, Ties
 from stargate_reconciler.errors import Conflict, UserError
 from stargate_reconciler.machines import Answer, Target
-from stargate_reconciler.model import Object
+from stargate_reconciler.model import Object, formatted_time
 
 CARED = {"autoRepave": "onNotReady", "notReadySeconds": 0}
 JOINED = {"nodeName": "s1", "state": "ready"}
@@ -161,6 +163,31 @@ def test_another_reconcilers_provider(ward: Callable[..., Ward]) -> None:
     here.ready("False")
     assert (here.look(), here.created) == ({}, [])
     assert here.caretaker._counted()[0]["dc-west", ""].bad == 1
+
+
+def test_two_servers_of_one_node(ward: Callable[..., Ward]) -> None:
+    """A Node that could be either Server's is repaved for neither, and for its owner once it names one."""
+    other = raw_server("s2", status={"nodeName": "s1"}, nodeName="s1")
+    here = ward(other)
+    here.ready("False")
+    assert here.look()["AutoRepave"] == ("False", "NodeShared")
+    here.ready("False", annotations={"stargate.io/server": "dc-west/s1"})
+    assert here.look()["AutoRepave"] == ("True", "Starting")
+
+
+def test_what_an_earlier_leader_saw_counts(ward: Callable[..., Ward]) -> None:
+    """A new leader goes on with the time that the status tells, and waits anew where the Node was Ready since."""
+    long_ago = said("NodeReady", "False", "NodeNotReady")
+    waits = raw_server(status=long_ago, maintenance={"autoRepave": "onNotReady"}, provisioningProfile="p1")
+    here = ward(waits)
+    here.ready("False")
+    assert here.look()["AutoRepave"] == ("True", "Starting")
+    again = ward(waits)
+    lately = raw_node(ready="False")
+    lately["status"]["conditions"][0]["lastTransitionTime"] = formatted_time(datetime.now(UTC))
+    again.bench.kube.nodes["s1"] = lately
+    again.caretaker.nodes.put(lately)
+    assert again.look()["AutoRepave"] == ("True", "Waiting")
 
 
 def test_a_circuit_is_told_once(ward: Callable[..., Ward]) -> None:

@@ -72,6 +72,7 @@ def test_reachable(parts: Any, news: tuple[str, str] | None) -> None:
         ({"machine": machine(ipv4=None, mac="aa:bb:cc:dd:ee:01"), "answer": None}, ("True", "Starting")),
         ({"node": node(taken=True)}, ("False", "Cordoned")),
         ({"open": "Too many."}, ("False", "CircuitOpen")),
+        ({"shared": True}, ("False", "NodeShared")),
         ({"machine": machine(provisioningProfile=None)}, ("False", "NoProfile")),
         ({"unfinished": "theirs"}, ("True", "OperationUnfinished")),
         ({"unfinished": "auto", "status": repaved(1, 5)}, ("True", "Started")),

@@ -66,6 +66,7 @@ def test_what_is_probed(spec: Object, target: Target | None, place: str) -> None
         ({}, False, 300.0),
         ({"autoRepave": "never", "notReadySeconds": 5}, False, 5.0),
         ({"autoRepave": "onNotReady", "notReadySeconds": 0}, True, 0.0),
+        ({"autoRepave": "onNotReady", "notReadySeconds": 10**40}, True, 315360000.0),
         ({"autoRepave": "onNotReady", "notReadySeconds": -1}, True, 300.0),
         ({"autoRepave": "onNotReady", "notReadySeconds": "9"}, True, 300.0),
         ({"autoRepave": ["onNotReady"], "notReadySeconds": True}, False, 300.0),
