@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from soak import verdict
+from soak.hosts import Host
 from soak.world import World, custom, say
 
 WAVE = 4
@@ -39,7 +40,8 @@ def measured(world: World, count: int) -> Stops:
     wave = 0
     while len(stops.seconds) < count:
         wave += 1
-        at_work = [item for n in range(WAVE) if (item := _begun(world, wave, n))]
+        begun = [_begun(world, wave * WAVE + number) for number in range(WAVE)]
+        at_work = [(name, uid) for name, uid, host in begun if _until(world, lambda u=uid, h=host: _wipes(h, u))]
         if not at_work:
             raise TimeoutError("Failed to measure a stop: no Operation began to work.")
         for name, uid in at_work:
@@ -48,22 +50,28 @@ def measured(world: World, count: int) -> Stops:
     return stops
 
 
-def _begun(world: World, wave: int, number: int) -> tuple[str, str] | None:
-    """Create an Operation that works for long, and wait until its wipe has begun; returns its name and uid."""
-    host = world.hosts[(wave * WAVE + number) % len(world.hosts)]
-    name = f"slow-{90_000 + wave * WAVE + number}-60000"
+def _begun(world: World, number: int) -> tuple[str, str, Host]:
+    """Create an Operation that works for long, and wait until it has a run: the next one gets another."""
+    host = world.hosts[number % len(world.hosts)]
+    name = f"slow-{90_000 + number}-60000"
     spec = {"serverRef": {"name": host.name}, "operation": "soak-two", "ttlSecondsAfterFinished": 5}
     uid = str(world.cluster.create("operations", custom("Operation", name, spec))["metadata"]["uid"])
-    begun = _until(
-        world, lambda: any(line[0] == "begin" and line[1::2][:2] == [uid, "wipe"] for line in host.witnessed())
-    )
-    return (name, uid) if begun else None
+    _until(world, lambda: bool(_run(world, name)))
+    return name, uid, host
+
+
+def _wipes(host: Host, uid: str) -> bool:
+    return any((line[0], line[1], line[3]) == ("begin", uid, "wipe") for line in host.witnessed())
+
+
+def _run(world: World, name: str) -> str:
+    operation = world.cluster.find("operations", name) or {}
+    return str((operation.get("status") or {}).get("runID") or "")
 
 
 def _stopped(world: World, name: str, uid: str, stops: Stops) -> None:
     """Cancel an Operation and wait until nothing of it is left."""
-    operation = world.cluster.find("operations", name) or {}
-    run = str((operation.get("status") or {}).get("runID") or uid)
+    run = _run(world, name) or uid
     world.cluster.merge("operations", name, {"spec": {"cancel": True}})
     began = time.monotonic()
     left = verdict.marked([uid, run])

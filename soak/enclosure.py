@@ -16,7 +16,7 @@ from pathlib import Path
 
 INSIDE = "SOAK_INSIDE"
 """Environment variable of those in the room: the directory of the world outside that they may write to."""
-PROGRAMS = ("unshare", "ip", "sshd", "ssh", "ssh-keygen", "flock", "mount")
+PROGRAMS = ("setpriv", "unshare", "ip", "sshd", "ssh", "ssh-keygen", "flock", "mount")
 LAYERS = Path("/run/soak-layers")
 
 
@@ -35,7 +35,20 @@ def enclosed(module: str, arguments: Sequence[str], output: Path | None = None) 
         raise CannotEnclose(f"Failed to start: {', '.join(missing)} is missing. Run scripts/packages.")
     if os.geteuid() != 0:
         raise CannotEnclose("Failed to start: namespaces with hosts in them need root. Run it with sudo.")
-    room = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
+    room = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+        "--",
+    ]
     reaper = ["/bin/sh", "-c", '"$@"; exit $?', "sh"]  # the first process takes in orphans; Python would not
     program = [sys.executable, "-m", module, *arguments]
     doors = []
