@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,15 @@ from soak.enclosure import run, written_to
 from soak.history import History, Life
 from soak.meddling import Meddling
 from soak.rules import SmallFaults
+from soak.script import Fault
 from soak.trouble import Agenda, Trouble
 from soak.world import World, say
 
 TICK = 0.02
+RARER = 40
+"""How much rarer faults of who leads are than the others."""
+ZOMBIES = 3
+"""Children of a reconciler that may be dead and not waited for: those that have died just now."""
 GONE_SECONDS = 4.0
 """Seconds after which nothing may be left of a reconciler that has ended (2 on a machine that is not this busy)."""
 LONGEST_STOP = 2.0
@@ -75,10 +81,11 @@ class Scene:
         self._created = 0
         self._orders = script.orders(plan.seed)
         self._next = next(self._orders)
-        self._due = self._fault_due = 0.0
-        self._faults = script.large(plan.seed, mean_gap=plan.mean_gap)
-        self._fault = next(self._faults)
+        self._due = 0.0
+        large = script.large(plan.seed, mean_gap=plan.mean_gap)
+        self._streams = [large, script.leadership(plan.seed, mean_gap=plan.mean_gap * (5 if plan.only else RARER))]
         self._said = 0.0
+        self._is_calm = False
         self.gone_wrong: list[str] = []
 
     def play(self) -> Outcome:
@@ -91,6 +98,8 @@ class Scene:
             runs.mkdir(parents=True)
             run("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", str(runs))
             self.world.add_daemon(rule).start()
+        for stream in self._streams:
+            self._await(stream)
         while self._created < self.plan.operations or self._hits() < self.plan.faults:
             self._step()
             if self.plan.until_violation and self._worst():
@@ -109,10 +118,8 @@ class Scene:
                 runs = daemon.directory / "runs"
                 self._see_that_it_is_gone({run for run in verdict.runs() if (runs / run).exists()})
         self.agenda.work()
-        if now >= self._due and (waiting := len(self.history.unfinished())) < self.plan.crowd:
-            self._create(burst=self.plan.crowd - waiting)
-        if now >= self._fault_due:
-            self._inject(now)
+        if now >= self._due and len(self.history.unfinished()) < self.plan.crowd:
+            self._create(burst=self.plan.crowd)
         self._report(now)
         time.sleep(TICK)
 
@@ -134,12 +141,17 @@ class Scene:
             if error.code not in (400, 409, 422):
                 raise
 
-    def _inject(self, now: float) -> None:
-        fault = self._fault
-        if not self.plan.only or fault.kind in self.plan.only:
-            self.trouble.inject(fault)
-        self._fault = next(self._faults)
-        self._fault_due = now + self._fault.gap
+    def _await(self, stream: Iterator[Fault]) -> None:
+        """Put the next fault of a stream on the agenda."""
+        fault = next(stream)
+
+        def hit() -> None:
+            if not self._is_calm and (not self.plan.only or fault.kind in self.plan.only):
+                self.trouble.inject(fault)
+            if not self._is_calm:
+                self._await(stream)
+
+        self.agenda.add(fault.gap, hit)
 
     def _see_that_it_is_gone(self, runs: set[str]) -> None:
         """A reconciler has ended: what its runs have here must end with it."""
@@ -176,6 +188,7 @@ class Scene:
 
     def _calm(self) -> None:
         """End the faults and wait until every Operation has ended."""
+        self._is_calm = True
         for rule in self.rules:
             rule.calm = True
         self.agenda.work(everything=True)
@@ -208,6 +221,8 @@ class Scene:
         self.history.stop()
         for daemon in self.world.daemons:
             found += verdict.of_runs(daemon.directory / "runs")
+            dead = verdict.zombies(daemon.pid) if daemon.pid else []
+            found += [f"reconciler {daemon.number} has {len(dead)} zombies: {set(dead)}"] if len(dead) > ZOMBIES else []
             daemon.stop()
             found += daemon.complaints + daemon.bugs()
         found += self._secrets()

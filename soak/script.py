@@ -30,15 +30,11 @@ STEPS = {
 }
 
 LARGE = {
-    "kill-reconciler": 4,
     "kill-ansible": 5,
     "kill-worker": 5,
-    "kill-guard": 4,
+    "kill-guard": 3,
     "kill-module": 6,
     "kill-ssh": 5,
-    "freeze-leader": 2,
-    "drain-reconciler": 2,
-    "cut-off-reconciler": 3,
     "restart-sshd-sessions": 5,
     "hang-host": 3,
     "power-cut": 4,
@@ -47,18 +43,21 @@ LARGE = {
     "link-down-in-wipe": 5,
     "link-one-way": 4,
     "other-machine": 2,
-    "delete-operation": 3,
-    "edit-operation": 3,
-    "cancel-operation": 8,
-    "recreate-operation": 3,
-    "hide-server": 3,
+    "delete-operation": 2,
+    "edit-operation": 4,
+    "cancel-operation": 4,
+    "recreate-operation": 2,
+    "hide-server": 2,
     "hide-profile": 1,
     "hide-secret": 1,
-    "touch-server": 5,
+    "touch-server": 8,
     "disk-full": 1,
     "end-connections": 4,
 }
 """Faults of processes, hosts and objects, with their weights."""
+
+LEADERSHIP = {"kill-reconciler": 4, "freeze-leader": 2, "drain-reconciler": 2, "cut-off-reconciler": 2}
+"""Faults after which another reconciler may lead. They are rarer: between two of them something has to get done."""
 
 SMALL = {"touch": 22, "429": 12, "500": 14, "refuse": 10, "lose": 14, "wait": 10, "late": 10, "stale": 8}
 """Faults of single requests, with their weights."""
@@ -137,6 +136,11 @@ class Fault:
 def large(seed: int, *, mean_gap: float) -> Iterator[Fault]:
     """Yield the faults of processes, hosts and objects without end."""
     return _faults(dice(seed, "large"), LARGE, mean_gap)
+
+
+def leadership(seed: int, *, mean_gap: float) -> Iterator[Fault]:
+    """Yield the faults of who leads without end."""
+    return _faults(dice(seed, "leadership"), LEADERSHIP, mean_gap)
 
 
 def small(seed: int, daemon: int) -> Iterator[Fault]:

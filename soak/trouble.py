@@ -34,9 +34,12 @@ class Agenda:
         heapq.heappush(self._items, (time.monotonic() + seconds, self._count, act))
 
     def work(self, *, everything: bool = False) -> None:
-        """Do what is due, or everything that is left."""
-        while self._items and (everything or self._items[0][0] <= time.monotonic()):
-            heapq.heappop(self._items)[2]()
+        """Do what is due, or everything that is there now."""
+        due = [item for item in self._items if everything or item[0] <= time.monotonic()]
+        self._items = [item for item in self._items if item not in due]
+        heapq.heapify(self._items)
+        for _, _, act in sorted(due, key=lambda item: item[:2]):
+            act()
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:

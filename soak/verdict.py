@@ -112,6 +112,20 @@ def marked(uids: Iterable[str] = ()) -> list[str]:
     return found
 
 
+def zombies(pid: int) -> list[str]:
+    """Return the dead children of a process that it has not taken leave of."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            text = (entry / "stat").read_text(encoding="utf-8", errors="replace") if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        before, _, after = text.rpartition(")")
+        if after.split()[:2] == ["Z", str(pid)]:
+            found.append(before.partition("(")[2])
+    return found
+
+
 def of_runs(directory: Path) -> list[str]:
     """Return whether a reconciler keeps more run directories than it should."""
     count = len(list(directory.glob("*"))) if directory.is_dir() else 0

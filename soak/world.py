@@ -25,7 +25,7 @@ from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.programs import NEEDED, Request
 
 PROFILES = ("racks", "blades")
-"""ProvisioningProfiles: hosts of each make runs of their own."""
+"""ProvisioningProfiles: hosts of each make runs of their own; most are of the first."""
 
 
 def say(text: str) -> None:
@@ -103,7 +103,7 @@ class World:
 
     def server(self, host: Host) -> Object:
         """Return the Server of a host."""
-        spec = {"ipv4": host.address, "provider": "ssh", "provisioningProfile": PROFILES[host.number % 2]}
+        spec = {"ipv4": host.address, "provider": "ssh", "provisioningProfile": PROFILES[host.number % 8 == 0]}
         return custom("Server", host.name, spec)
 
     def add_daemon(self, rule: Rule, *flags: str) -> Daemon:

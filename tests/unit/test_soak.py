@@ -54,6 +54,7 @@ def test_a_seed_is_a_script() -> None:
 def test_every_fault_comes() -> None:
     """No fault and no kind of Operation is so rare that a long soak may do without it."""
     assert {fault.kind for fault in islice(script.large(1, mean_gap=1), 2000)} == set(script.LARGE)
+    assert {fault.kind for fault in islice(script.leadership(1, mean_gap=1), 200)} == set(script.LEADERSHIP)
     assert {fault.kind for fault in islice(script.small(1, 0), 2000)} == set(script.SMALL)
     assert {order.kind for order in islice(script.orders(1), 2000)} == {*script.KINDS, *script.HOSTILE}
 
