@@ -25,7 +25,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.informer import SharedInformer
 from yaml import YAMLError
 
-from ansible_collections.stargate.core.plugins.module_utils import _kubeconfig
+from ansible_collections.stargate.core.plugins.module_utils import _kubeconfig, _server
 from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
 
 from .errors import Conflict, Forbidden, Gone, UserError, WorldError
@@ -152,6 +152,8 @@ class Kube:
 
     def operation(self, namespace: str, name: str) -> Object | None:
         """Return an Operation as it stands in the cluster, None when there is none."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Operation {namespace}/{name}"):
                 found: Object = self._objects.get_namespaced_custom_object(
@@ -174,6 +176,8 @@ class Kube:
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
         """Return what a Secret gives; None when it is absent, may not be read, or has no privateKey and no userData."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Secret {namespace}/{name}"):
                 secret = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
@@ -190,6 +194,8 @@ class Kube:
 
     def node(self, name: str) -> Object | None:
         """Return a Node as it stands in the cluster, None when there is none."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Node {name}"):
                 answer = self._core.read_node(name, _preload_content=False, _request_timeout=TIMEOUT)
