@@ -154,34 +154,14 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
 def _health_flags(parser: argparse.ArgumentParser) -> None:
     usual = Settings()
     group = parser.add_argument_group("health of machines, and repaves that spec.maintenance.autoRepave asks for")
-    group.add_argument(
-        "--max-unhealthy",
-        type=_share,
-        default=usual.max_unhealthy,
-        metavar="SHARE",
-        help="where a greater share of Nodes is not Ready at once, nothing is repaved automatically (%(default)s)",
-    )
-    group.add_argument(
-        "--auto-repave-limit",
-        type=_number,
-        default=usual.auto_repave_limit,
-        metavar="N",
-        help="automatic repaves of one machine until it has been well for a day (%(default)s)",
-    )
-    group.add_argument(
-        "--auto-repave-pause-seconds",
-        type=float,
-        default=usual.auto_repave_pause,
-        metavar="S",
-        help="between two of them; doubles each time (%(default)s)",
-    )
-    group.add_argument(
-        "--probe-seconds",
-        type=float,
-        default=usual.probe_seconds,
-        metavar="S",
-        help="how often routers are probed, and machines in doubt (%(default)s)",
-    )
+    most = "where a greater share of Nodes is not Ready at once, nothing is repaved automatically (%(default)s)"
+    limit = "automatic repaves of one machine until it has been well for a day (%(default)s)"
+    rest = "between two of them; doubles each time (%(default)s)"
+    probe = "how often routers are probed, and machines in doubt (%(default)s)"
+    group.add_argument("--max-unhealthy", type=_share, default=usual.max_unhealthy, metavar="SHARE", help=most)
+    group.add_argument("--auto-repave-limit", type=_number, default=usual.auto_repave_limit, metavar="N", help=limit)
+    group.add_argument("--auto-repave-pause-seconds", type=float, default=usual.auto_repave_pause, help=rest)
+    group.add_argument("--probe-seconds", type=_period, default=usual.probe_seconds, help=probe)
 
 
 def _election_flags(parser: argparse.ArgumentParser) -> None:
@@ -212,6 +192,13 @@ def _log_flags(parser: argparse.ArgumentParser) -> None:
 
 def _number(text: str) -> int:
     return 0 if text == "0" else _count(text)
+
+
+def _period(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError("must be from 1 to 86400")
+    return seconds
 
 
 def _share(text: str) -> float:

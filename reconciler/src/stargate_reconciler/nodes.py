@@ -104,7 +104,7 @@ class Nodes:
         self._gone.pop(name, None)
 
     def _failed(self, error: Exception) -> None:
-        text = str(error).split("\n", maxsplit=1)[0][:200]
+        text = " ".join(str(error).split())[:200]
         level = logging.DEBUG if text == self._said else logging.WARNING
         self._said = text
         logger.log(level, "Watch of Node: %s", text)
