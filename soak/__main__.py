@@ -31,7 +31,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=5.0, help="of the reconcilers (%(default)s)")
     parser.add_argument("--cancels", type=int, default=200, help="stops to measure at the end (%(default)s)")
-    parser.add_argument("--patience", type=float, default=180, help="seconds for the last to end (%(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=180, help="seconds without news until Operations count as lost (%(default)s)"
+    )
     parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
     parser.add_argument("--keep", action="store_true", help="keep logs and hosts' disks even when all is well")
     parser.add_argument("--docs", action="store_true", help="put the record into docs/reliability.md")

@@ -120,6 +120,11 @@ class History:
         with self._lock:
             return [life for life in self.lives.values() if not life.is_over]
 
+    def changed(self, since: float) -> float:
+        """Return when there was news of an Operation for the last time, `since` when there was none after that."""
+        with self._lock:
+            return max([since, *(life.changed for life in self.lives.values())])
+
     def phases(self) -> Counter[str]:
         """Return how many Operations are in which phase."""
         with self._lock:

@@ -45,7 +45,7 @@ class Plan:
     crowd: int = 80
     mean_gap: float = 0.6
     only: tuple[str, ...] = ()
-    patience: float = 180.0  # for Operations to end once the faults are over; their own deadline is 120
+    patience: float = 180.0  # without any news of an Operation; their own deadline is 120
     until_violation: bool = False
     cancels: int = 0  # that are measured once the faults are over
 
@@ -106,7 +106,9 @@ class Scene:
                 break
         self._calm()
         outcome = Outcome(self.plan, self._created, self._counted(), seconds=time.monotonic() - began)
-        outcome.stops = cancels.measured(self.world, self.plan.cancels) if self.plan.cancels else None
+        if self.plan.cancels:
+            outcome.stops = cancels.measured(self.world, self.plan.cancels)
+            self._settle()
         self._judge(outcome)
         return outcome
 
@@ -187,13 +189,17 @@ class Scene:
     # -- the end
 
     def _calm(self) -> None:
-        """End the faults and wait until every Operation has ended."""
+        """End the faults, and wait until every Operation has ended."""
         self._is_calm = True
         for rule in self.rules:
             rule.calm = True
         self.agenda.work(everything=True)
-        deadline = time.monotonic() + self.plan.patience
-        while self.history.unfinished() and time.monotonic() < deadline:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until every Operation has ended."""
+        calm = time.monotonic()
+        while self.history.unfinished() and time.monotonic() - self.history.changed(calm) < self.plan.patience:
             if self.plan.until_violation and self._worst():
                 break
             for daemon in self.world.daemons:
