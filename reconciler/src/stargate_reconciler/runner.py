@@ -25,7 +25,7 @@ from ansible_runner.exceptions import AnsibleRunnerException
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
-from . import guard, tether, verdict
+from . import artifacts, guard, tether, verdict
 from .inventory import RunFiles, learned_keys
 from .model import Job, Outcome, Result
 from .redact import redacted
@@ -176,6 +176,7 @@ class Run:
             inventory=str(files.inventory),
             forks=self.order.forks,
             ident="artifacts",
+            artifact_dir=str(files.private),
             quiet=True,
         )
         config.prepare()
@@ -192,7 +193,7 @@ class Run:
         runner = Runner(config, event_handler=self._event)
         runner.run()
         code: int | None = runner.rc
-        (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
+        artifacts.keep(files.private / "artifacts", files.directory / "artifacts", self._secrets)
         return code
 
     def _event(self, event: Mapping[str, Any]) -> bool:
