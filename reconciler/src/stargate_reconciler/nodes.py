@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubernetes import client
@@ -35,18 +35,58 @@ def slimmed(node: Object) -> Object:
     return node
 
 
+class News:
+    """The answer to a watch without the events that `kept` returns nothing for; all else is the answer's own."""
+
+    def __init__(self, answer: Any, kept: Callable[[bytes], bytes]) -> None:
+        self._answer = answer
+        self._kept = kept
+
+    def stream(self, **options: Any) -> Iterator[bytes]:
+        """Yield the events that are kept, a line each."""
+        rest = b""
+        for part in self._answer.stream(**options):
+            *lines, rest = (rest + part).split(b"\n")
+            yield from (kept + b"\n" for line in lines if line and (kept := self._kept(line)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+
 class NodeWatcher(Watcher):
-    """A watcher of all Nodes."""
+    """A watcher of all Nodes that hears no mere signs of life: the client takes a millisecond for each event.
+
+    A Node says every five minutes that it lives; ten thousand of them would cost 3 % of a core.
+    """
 
     def __init__(self, kube: Kube) -> None:
         super().__init__(client.CoreV1Api(kube.api_client), "Node", None)
+        self._seen: dict[str, NodeView] = {}
 
     def _call(self, **options: Any) -> Any:
         if options.get("watch"):
-            return self._objects.list_node(**options)
+            return News(self._objects.list_node(**options), self.kept)
         page: Object = json.loads(self._objects.list_node(_preload_content=False, **options).data)
+        if "_continue" not in options:
+            self._seen.clear()
         page["items"] = [slimmed(item) for item in page.get("items") or ()]
+        for item in page["items"]:
+            self._seen[item["metadata"]["name"]] = node_view(item)
         return page
+
+    def kept(self, line: bytes) -> bytes:
+        """Return an event with a smaller Node, nothing when the Node is what it was."""
+        event = json.loads(line)
+        if event.get("type") not in ("ADDED", "MODIFIED", "DELETED"):
+            return line
+        view = node_view(slimmed(event["object"]))
+        if event["type"] == "DELETED":
+            self._seen.pop(view.name, None)
+        elif self._seen.get(view.name) == view:
+            return b""
+        else:
+            self._seen[view.name] = view
+        return json.dumps(event).encode()
 
 
 class Nodes:

@@ -19,6 +19,7 @@ from stargate_reconciler.machines import Answer, NodeView
 
 WAS_READY = said("NodeReady", "True", "Ready", 3600)
 SAID_BAD = said("NodeReady", "False", "NodeNotReady")
+SAID_UNSEEN = {"conditions": said("AutoRepave", "False", "NodeGoneUnseen")["conditions"] + SAID_BAD["conditions"]}
 DEAD = Answer(good=False, text="refused")
 BEHIND = machine(routerIP="r")
 ROUTER_SAID = said("Reachable", "False", "RouterDown")
@@ -102,7 +103,7 @@ def test_auto_repave(parts: Any, news: tuple[str, str] | None) -> None:
         (WAS_READY, node("True", taken=True), "Cordoned"),
         (SAID_BAD, None, "Starting"),
         (said("AutoRepave", "False", "Cordoned"), None, "Cordoned"),
-        (said("AutoRepave", "False", "NodeGoneUnseen"), None, "NodeGoneUnseen"),
+        (SAID_UNSEEN, None, "NodeGoneUnseen"),
     ],
 )
 def test_nodes_that_are_gone(status: Any, last: NodeView | None, reason: str) -> None:

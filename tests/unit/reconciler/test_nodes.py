@@ -6,10 +6,15 @@ The watch itself is in tests/integration/test_health.py.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
+from kubernetes import client
 from tests.unit.reconciler.fakes import raw_node, stamp
 
+from stargate_reconciler.kube import Kube
 from stargate_reconciler.model import Object
-from stargate_reconciler.nodes import Nodes, slimmed
+from stargate_reconciler.nodes import News, Nodes, NodeWatcher, slimmed
 
 
 def whole(**changes: object) -> Object:
@@ -48,6 +53,32 @@ def test_a_sign_of_life_is_no_change() -> None:
     assert nodes.gone("s1") is not None
     nodes.put(whole())
     assert nodes.gone("s1") is None
+
+
+class Answer:
+    """The answer to a watch, in pieces that end anywhere."""
+
+    status = 200
+
+    def __init__(self, *events: Object) -> None:
+        self.text = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        """Yield the pieces."""
+        yield from (self.text[at : at + 700] for at in range(0, len(self.text), 700))
+
+
+def test_signs_of_life_never_reach_the_client() -> None:
+    """Of a watch's events those of Nodes that are what they were are left out, whatever else comes is kept."""
+    watcher = NodeWatcher(Kube(client.ApiClient()))
+    unwell = whole(conditions=[{"type": "Ready", "status": "Unknown"}])
+    bookmark = {"type": "BOOKMARK", "object": {"kind": "Node", "metadata": {"resourceVersion": "9"}}}
+    events = [("ADDED", whole()), ("MODIFIED", whole(images=[])), ("MODIFIED", unwell), ("DELETED", unwell)]
+    answer = Answer(*({"type": kind, "object": node} for kind, node in events), bookmark)
+    told = [json.loads(line) for line in News(answer, watcher.kept).stream()]
+    assert [event["type"] for event in told] == ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    assert told[0]["object"] == slimmed(whole())
+    assert News(answer, watcher.kept).status == 200
 
 
 def test_nothing_is_known_before_the_first_list() -> None:
