@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import secrets
 import shutil
 import subprocess
@@ -58,6 +59,8 @@ def main() -> int:
     except enclosure.CannotEnclose as error:
         say(str(error))
         return 2
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    say(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
     if asked.docs and code == 0:
         said = json.loads(output.read_text(encoding="utf-8"))
         report.put_into(ROOT / "docs/reliability.md", report.table(said, played_on(asked.commit)))
