@@ -71,7 +71,22 @@ def odd_values() -> tuple[Any, ...]:
     deep: Any = "deep"
     for _ in range(200):
         deep = [deep]
-    return (None, True, 0, -1, 2**53, 2**63 - 1, 1.5, [], {}, [None], {"name": ["x"]}, {"name": None}, deep)
+    return (
+        None,
+        True,
+        0,
+        -1,
+        2**53,
+        2**63 - 1,
+        1.5,
+        [],
+        {},
+        [None],
+        {"name": ["x"]},
+        {"name": None},
+        [{"type": ["x"]}],
+        deep,
+    )
 
 
 class Maker:

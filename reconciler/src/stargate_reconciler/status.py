@@ -54,7 +54,12 @@ def conditions(
     `wanted` maps a type to (status, reason, message), or to None to take the condition away; a status is True, False
     or "Unknown". The time of transition stays as it was where the status stays. Source: metav1.Condition.
     """
-    kept = {c["type"]: c for c in old if isinstance(c, Mapping) and "type" in c} if isinstance(old, Sequence) else {}
+    known = (
+        [c for c in old if isinstance(c, Mapping) and isinstance(c.get("type"), str)]
+        if isinstance(old, Sequence)
+        else []
+    )
+    kept = {c["type"]: c for c in known}
     for kind, value in wanted.items():
         if value is None:
             kept.pop(kind, None)
