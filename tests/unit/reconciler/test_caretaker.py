@@ -158,6 +158,14 @@ def test_not_the_leader_any_more(ward: Callable[..., Ward]) -> None:
     assert (here.look(), here.created) == ({}, [])
 
 
+def test_the_lease_is_lost_before_the_act(ward: Callable[..., Ward]) -> None:
+    """A leader that is told to stop while it reads the Node once more accounts for nothing and creates nothing."""
+    here = ward()
+    here.ready("False")
+    here.bench.kube.refuse = lambda kind, name: here.caretaker.stop() if kind == "Node" else None  # type: ignore[func-returns-value]  # it refuses nothing
+    assert (here.look(), here.created) == ({}, [])
+
+
 def test_another_reconcilers_provider(ward: Callable[..., Ward]) -> None:
     """A Server of a provider that is not served is counted, and otherwise left alone."""
     here = ward(providers=("qemu",))
