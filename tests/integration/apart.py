@@ -63,11 +63,10 @@ def is_over(entry: Path) -> bool:
 def carriers(mark: str) -> dict[int, str]:
     """Return the processes, here and on all hosts, that have a text in their environment."""
     found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if mark.encode() in (entry / "environ").read_bytes() and not is_over(entry):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
+    for entry in (path for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()):
+        try:
+            if mark.encode() in (entry / "environ").read_bytes() and not is_over(entry):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
     return found

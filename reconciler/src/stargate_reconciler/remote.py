@@ -70,16 +70,24 @@ def end_all() -> None:
         time.sleep(0.02)
 
 
+def collected(child: int) -> int | None:
+    """Take leave of whatever has ended below; returns the child's status when it is among it."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                return ended[1]
+    return None
+
+
 def watch(child: int, woken: int) -> int | None:
     """Wait for the end of the child, or of whoever reads what it says; returns its status, None when it was cut off."""
     poll = select.poll()
     poll.register(1, 0)
     poll.register(woken, select.POLLIN)
     while True:
-        with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == child:
-                    return ended[1]
+        ended = collected(child)
+        if ended is not None:
+            return ended
         if any(descriptor == 1 and event & GONE for descriptor, event in poll.poll(5000)):
             return None
         with suppress(BlockingIOError):
