@@ -184,6 +184,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--ops", type=int, default=60, help="Operations of each (%(default)s)")
     parser.add_argument("--faults", type=int, default=60, help="faults of each (%(default)s)")
+    parser.add_argument("--hosts", type=int, default=12, help="(%(default)s)")
+    parser.add_argument("--lease-seconds", type=float, default=5.0, help="more on a busy machine (%(default)s)")
     parser.add_argument("--seconds", type=int, default=900, help="time for each (%(default)s)")
     asked = parser.parse_args()
     unnoticed = []

@@ -78,7 +78,7 @@ class Scene:
         self.rules = [SmallFaults(plan.seed, number) for number in range(2)]
         self.agenda = Agenda()
         self.trouble = Trouble(world, self.agenda)
-        self._created = 0
+        self._created = self._accepted = 0
         self._orders = script.orders(plan.seed)
         self._next = next(self._orders)
         self._due = 0.0
@@ -120,7 +120,8 @@ class Scene:
                 runs = daemon.directory / "runs"
                 self._see_that_it_is_gone({run for run in verdict.runs() if (runs / run).exists()})
         self.agenda.work()
-        if now >= self._due and len(self.history.unfinished()) < self.plan.crowd:
+        is_told = self._accepted <= len(self.history.lives)  # all that was created is known
+        if now >= self._due and is_told and len(self.history.unfinished()) < self.plan.crowd:
             self._create(burst=self.plan.crowd)
         self._report(now)
         time.sleep(TICK)
@@ -139,6 +140,7 @@ class Scene:
         """Create an object; that the API server may refuse it is what a hostile one is for."""
         try:
             self.world.cluster.create(meddling.plural(item), item)
+            self._accepted += item["kind"] == "Operation"
         except Refused as error:
             if error.code not in (400, 409, 422):
                 raise
