@@ -142,28 +142,11 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
     """Play a soak with a mutant; returns the violations and how many faults hit."""
     output = ROOT / "build" / "mutants" / f"{mutant.name}.json"
     output.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "soak",
-        "--seed",
-        str(asked.seed),
-        "--ops",
-        str(asked.ops),
-        "--mutant",
-        mutant.name,
-    ]
-    command += [
-        "--faults",
-        str(asked.faults),
-        "--hosts",
-        "12",
-        "--mean-gap",
-        "1",
-        "--patience",
-        "45",
-        "--until-violation",
-    ]
+    words = (
+        f"--seed {asked.seed} --ops {asked.ops} --faults {asked.faults} --hosts {asked.hosts} --mutant {mutant.name}"
+    )
+    words += f" --lease-seconds {asked.lease_seconds} --mean-gap 1 --patience 45 --cancels 0 --until-violation"
+    command = [sys.executable, "-m", "soak", *words.split()]
     command += ["--commit", asked.commit] if asked.commit else []
     command += [word for kind in mutant.faults for word in ("--only", kind)]
     log = output.with_suffix(".log")
