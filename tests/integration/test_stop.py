@@ -94,7 +94,7 @@ def gone(host: ApartHost, status: dict[str, Any], began: float) -> float:
 @pytest.mark.parametrize("work", WORK)
 def test_cancel(working: Callable[..., dict[str, Any]], cluster: Cluster, host: ApartHost, work: str) -> None:
     """A cancelled Operation leaves no process: steps, double forks without an environment, anybody's command, here."""
-    status = working(work)
+    status = working(work, "--lease-seconds", "20")
     cluster.run("patch", "operation", "o", "--type=merge", "-p", '{"spec":{"cancel":true}}')
     assert gone(host, status, time.monotonic()) < WITHIN
     assert cluster.phase("o", "Failed")["conditions"][0]["reason"] == "Cancelled"
@@ -102,14 +102,14 @@ def test_cancel(working: Callable[..., dict[str, Any]], cluster: Cluster, host: 
 
 def test_deadline(working: Callable[..., dict[str, Any]], cluster: Cluster, host: ApartHost) -> None:
     """An Operation that takes too long is stopped like one that is cancelled."""
-    status = working("step", activeDeadlineSeconds=30)
+    status = working("step", "--lease-seconds", "20", activeDeadlineSeconds=30)
     cluster.phase("o", "Failed", seconds=60)
     assert gone(host, status, time.monotonic()) < WITHIN
 
 
 def test_sigterm(working: Callable[..., dict[str, Any]], daemon: DaemonProcess, host: ApartHost) -> None:
     """A daemon that is told to end gives its runs the time it was told to, and then ends them."""
-    status = working("step", "--drain-seconds", "2")
+    status = working("step", "--drain-seconds", "2", "--lease-seconds", "20")
     began = time.monotonic()
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGTERM)
