@@ -93,6 +93,10 @@ molecule: ## Try roles on real machines, by molecule; ARGS="node_runtime" for so
 bench: deps ## Measure the rows of docs/benchmarks.md; results also in build/bench.json
 	@scripts/bench $(ARGS)
 
+.PHONY: soak
+soak: deps ## Throw FAULTS faults at OPS Operations as SEED says, check what must hold; results also in build/soak.json
+	@scripts/soak $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(OPS),--ops $(OPS)) $(ARGS)
+
 .PHONY: clean-local
 clean-local: ## Stop what runs locally and remove its files; confirm=true asks nothing
 	@scripts/clean local confirm=$(confirm)

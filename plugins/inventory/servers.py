@@ -175,6 +175,8 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 from ansible_collections.stargate.core.plugins.module_utils._errors import clipped
+from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
+from ansible_collections.stargate.core.plugins.module_utils._kubeconfig import load
 
 if hasattr(template, "trust_as_template"):  # since 2.19: what nobody declares as trusted is never a template
 
@@ -392,7 +394,7 @@ class Cluster:
         missing = [file for file in files if not Path(file).exists()]
         if len(missing) == len(files):
             raise FileNotFoundError(f"there is no file {missing[0]}")
-        config.load_kube_config(os.pathsep.join(files), context, client_configuration=settings, persist_config=False)
+        load(os.pathsep.join(files), context, settings, Hideout())
 
     def _all(self, plural: str, selector: str) -> Iterator[Object]:
         query: dict[str, Any] = {"limit": PAGE, **({"label_selector": selector} if selector else {})}

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One cluster: the official client's connection, plain JSON over it, its failures as our few kinds.
 
-PRIVATE to the collection, whose only importer of `kubernetes` this is, but for the inventory plugin. What an answer
-means is known to _kube_answer.py. The client's typed models stay unused: they cost half a second of CPU, JSON nothing.
+PRIVATE to the collection, whose only importer of `kubernetes` this is, but for _kubeconfig.py and the inventory
+plugin. What an answer means is known to _kube_answer.py. The client's typed models stay unused: they cost half a second
+of CPU, JSON nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import (
 )
 from ansible_collections.stargate.core.plugins.module_utils._kube_answer import Answer, read, refused, unanswered
 from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
+from ansible_collections.stargate.core.plugins.module_utils._kubeconfig import load
 
 NO_ANSWER: tuple[type[Exception], ...] = (OSError,)
 # At the top on purpose. Ansible loads an action once before it forks, so that this costs a run 0.2 s of CPU; in a
@@ -100,7 +102,6 @@ def connected(kubeconfig: str, context: str, environ: Mapping[str, str]) -> Conn
         else:
             _load(chosen or DEFAULT_KUBECONFIG, context, settings, files)
         ca = Path(settings.ssl_ca_cert).read_text(encoding="ascii", errors="replace") if settings.ssl_ca_cert else ""
-        _hide(settings, files)
         settings.retries = False
         return Connection(ApiClient(settings), ca, files)
     except Exception as error:  # files, parsers and credential plugins raise kinds of their own
@@ -117,23 +118,7 @@ def _load(chosen: str, context: str, settings: Any, files: Hideout) -> None:
     paths = [str(Path(path).expanduser()) for path in chosen.split(os.pathsep) if path]
     if not any(Path(path).exists() for path in paths):
         raise FileNotFoundError(f"there is no file {chosen}")
-    config.load_kube_config(
-        os.pathsep.join(paths),
-        context or None,
-        client_configuration=settings,
-        persist_config=False,
-        temp_file_path=files.directory,
-    )
-
-
-def _hide(settings: Any, files: Hideout) -> None:
-    """Move what the client has written into memory, and let it forget where that was."""
-    for name in ("ssl_ca_cert", "cert_file", "key_file"):
-        setattr(settings, name, files.moved(getattr(settings, name)))
-    remembered = getattr(config.kube_config, "_temp_files", {})
-    for content in [content for content, path in remembered.items() if files.holds(path)]:
-        del remembered[content]
-    files.empty()
+    load(os.pathsep.join(paths), context or None, settings, files)
 
 
 class Cluster:

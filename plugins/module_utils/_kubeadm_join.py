@@ -20,6 +20,7 @@ from ansible_collections.stargate.core.plugins.module_utils import _kubeadm as k
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_cluster as clusters
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_member as members
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError, Timeout, clipped
+from ansible_collections.stargate.core.plugins.module_utils._journal import Step, Turn
 from ansible_collections.stargate.core.plugins.module_utils._kubeadm_reset import leftovers, require_worker, reset
 from ansible_collections.stargate.core.plugins.module_utils._version import Version
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import RUN_DIR, Host
@@ -27,6 +28,8 @@ from ansible_collections.stargate.core.plugins.module_utils._worker_memory impor
 
 JOIN_FILE = f"{RUN_DIR}/join.json"
 BOOTSTRAP_FILE = "/etc/kubernetes/bootstrap-kubelet.conf"  # kubeadm's own copy of the token, left when it is killed
+RESET = Step("reset", destructive=True, repeats=True)
+JOIN = Step("join", repeats=True)
 ENABLED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 
 SPEC: dict[str, Any] = {
@@ -74,6 +77,7 @@ class Run:
 
     params: Mapping[str, Any]
     host: Host
+    turn: Turn
     check_mode: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -86,10 +90,16 @@ class Run:
         finally:
             self.seconds[name] = round(time.monotonic() - start, 3)
 
+    @contextmanager
+    def act(self, step: Step) -> Iterator[None]:
+        """Measure the block and write it into the machine's journal."""
+        with self.step(step.name), self.turn.step(step):
+            yield
 
-def perform(params: Mapping[str, Any], host: Host, *, check_mode: bool) -> dict[str, Any]:
+
+def perform(params: Mapping[str, Any], host: Host, turn: Turn, *, check_mode: bool) -> dict[str, Any]:
     """Have the machine be a member or not; returns the module's result, raises what went wrong."""
-    run = Run(params, host, check_mode)
+    run = Run(params, host, turn, check_mode)
     if params["state"] == "present":
         result = _present(run)
     else:
@@ -103,8 +113,9 @@ def _reset(run: Run) -> list[str]:
         return []
     require_worker(run.host)
     if not run.check_mode:
-        with run.step("reset"):
-            reset(run.host, run.params["cri_socket"])
+        if run.turn.known(RESET) is None:
+            with run.act(RESET):
+                reset(run.host, run.params["cri_socket"])
         left = leftovers(run.host)
         if left:
             text = f"Failed to reset the machine: {', '.join(left[:3])} are still there."
@@ -131,7 +142,7 @@ def _present(run: Run) -> dict[str, Any]:
     require_no_skew(kubelet, cluster)
     changes = [*_reset(run), f"joined {cluster.server} as {member.name}"]
     if not run.check_mode:
-        with run.step("join"):
+        with run.act(JOIN):
             _join(run.host, _configuration(kubelet, member, cluster, join["token"]), member, join["token"])
         for debt in ("kubelet", "upgrade"):  # the kubelet runs as it is installed now
             memory.paid(debt)
@@ -217,6 +228,7 @@ def _configuration(kubelet: Version, member: kubeadm.Member, cluster: clusters.C
 def _join(host: Host, files: Mapping[str, str], member: kubeadm.Member, token: str) -> None:
     """Run kubeadm join; whatever happens, the token's files are gone afterwards, and so is a kubelet that failed."""
     joined = False
+    host.path(RUN_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         for name, content in files.items():
             host.write(name, content, 0o600)

@@ -19,6 +19,8 @@ from typing import Any
 
 DATACENTER_ANNOTATION = "stargate.io/datacenter"
 DEFAULT_USER = "ubuntu"
+# Seconds that a duration of a CR may have.
+LONGEST = 2**31 - 1
 DEFAULT_PORT = 22
 EVERY_DATACENTER = "*"
 STRATEGIES = ("inPlace", "recreate", "reimage", "dcApi")
@@ -273,6 +275,11 @@ def _is_ip(value: str) -> bool:
         return False
 
 
+def is_name(value: object) -> bool:
+    """Whether an object can have this name (RFC 1123), so that asking for it can mean nothing else."""
+    return isinstance(value, str) and len(value) <= 253 and _SUBDOMAIN.fullmatch(value) is not None
+
+
 def is_user(value: object) -> bool:
     """Whether this is a user name that ssh and a shell take as nothing else."""
     return isinstance(value, str) and USER.fullmatch(value) is not None
@@ -302,6 +309,8 @@ _TCP_PORT = ("a TCP port", "Set it to a number from 1 to 65535, or remove it.")
 _RELEASE = ("a Kubernetes version", "Set it to a version such as 1.34 or 1.34.2.")
 _API_ADDRESS = ("the address of an API", "Set it to host:port, optionally with https:// in front, or remove it.")
 _CONTAINER_NAME = ("a container's name", "Use letters, digits, '_', '-' and '.'.")
+_MODES = ("api", "kind", "ssh", "tailscale", "aks")
+_MODE = ("a way to the control plane", f"Set it to one of {', '.join(_MODES)}, or remove it.")
 # The path of a value, whether it is fit, and the two texts.
 _Check = tuple[tuple[str, ...], Callable[[object], bool], tuple[str, str]]
 _CHECKS: Mapping[str, Sequence[_Check]] = {
@@ -323,9 +332,13 @@ _CHECKS: Mapping[str, Sequence[_Check]] = {
         (("metadata", "namespace"), _like(_NAMESPACE), _NAME),
         (("spec", "adminUsername"), is_user, _USER_NAME),
         (("spec", "kubernetesVersion"), _like(_VERSION), _RELEASE),
+        (("spec", "sshCredentialsSecretRef"), _like(_SUBDOMAIN), _NAME),
+        (("spec", "cloudInitSecretRef"), _like(_SUBDOMAIN), _NAME),
+        (("spec", "tailscaleAuthKeySecretRef"), _like(_SUBDOMAIN), _NAME),
         (("spec", "controlPlane", "endpoint"), _like(_ENDPOINT), _API_ADDRESS),
         (("spec", "controlPlane", "sshHost"), is_address, _ADDRESS),
         (("spec", "controlPlane", "sshUser"), is_user, _USER_NAME),
+        (("spec", "controlPlane", "mode"), lambda value: value in _MODES, _MODE),
         (("spec", "controlPlane", "kindContainer"), _like(_CONTAINER), _CONTAINER_NAME),
     ),
 }
@@ -342,6 +355,8 @@ def broken(kind: str, obj: Object) -> Iterator[str]:
             f"{kind} {label}: metadata.name is {shown(name)}, which with its namespace reads as the address "
             f"{hostname(obj)}. Give it a name with a letter."
         )
+    if isinstance(obj, Mapping) and "spec" in obj and not isinstance(obj["spec"], Mapping):
+        yield f"{kind} {label}: spec is {shown(obj['spec'])}, which is not a mapping. Apply it again with one."
     for path, is_fit, (meant, remedy) in _CHECKS[kind]:
         value = _at(obj, *path)
         if value not in (None, "") and not is_fit(value):

@@ -9,22 +9,18 @@ PRIVATE to the collection. What ought to be in the files, and which programs oug
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import (
-    Conflict,
     Invalid,
     StargateError,
     Timeout,
@@ -33,7 +29,6 @@ from ansible_collections.stargate.core.plugins.module_utils._errors import (
 
 RUN_DIR = "/run/stargate"  # in memory, and only root's
 GRACE = 5.0  # seconds for what a killed program had said
-LOCK_FILE = f"{RUN_DIR}/worker.lock"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -102,20 +97,6 @@ class Host:
         finally:
             with suppress(FileNotFoundError):
                 Path(new).unlink()
-
-    @contextmanager
-    def alone(self, patience: float) -> Iterator[None]:
-        """Hold the machine: a run whose controller has died goes on to its end before the next one begins."""
-        path = self.path(LOCK_FILE)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        until = time.monotonic() + patience
-        with path.open("w") as lock:
-            while not _locked(lock):
-                if time.monotonic() > until:
-                    text = f"another run has been at work on this machine for {patience:.0f} seconds"
-                    raise Conflict(f"Failed to begin: {text}.", code="Busy")
-                time.sleep(0.2)
-            yield
 
     def program(self, name: str) -> str:
         """Return where a program is, "" when the machine has none of this name."""
@@ -197,14 +178,6 @@ def disk_errors(doing: str) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         text = "no space is left on the disk" if full else clipped(error.strerror or str(error))
         raise StargateError(f"Failed to {doing}: {text}.", code="DiskFull" if full else "CommandFailed") from error
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

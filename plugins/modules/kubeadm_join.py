@@ -215,10 +215,11 @@ failure:
   contains:
     code:
       description:
-        - One of C(ApiForbidden), C(ApiUnreachable), C(Busy), C(CaMismatch), C(CertificateUnreadable),
-          C(CommandFailed), C(CommandTimeout), C(DiskFull), C(EndpointMismatch), C(Invalid), C(IsControlPlane),
+        - One of C(ApiForbidden), C(ApiUnreachable), C(CaMismatch), C(CertificateUnreadable), C(CommandFailed),
+          C(CommandTimeout), C(DiskFull), C(EndpointMismatch), C(HostBusy), C(Invalid), C(IsControlPlane),
           C(JoinFailed), C(JoinTimeout), C(KubeadmMissing), C(KubeletUnhealthy), C(NodeNameTaken), C(PreflightFailed),
-          C(ResetFailed), C(TokenExpired), C(UnsupportedVersion), C(VersionSkew).
+          C(ResetFailed), C(StaleOperation), C(StepInterrupted), C(TokenExpired), C(UnsupportedVersion),
+          C(VersionSkew).
       type: str
       sample: TokenExpired
     details:
@@ -231,11 +232,12 @@ failure:
 
 import signal
 import sys
-from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.stargate.core.plugins.module_utils import _leash
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
+from ansible_collections.stargate.core.plugins.module_utils._journal import DIRECTORY, Journal
 from ansible_collections.stargate.core.plugins.module_utils._kubeadm_join import SPEC, perform
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host
 
@@ -245,9 +247,10 @@ def main() -> None:
     module = AnsibleModule(**SPEC)
     signal.signal(signal.SIGTERM, lambda *_args: sys.exit(143))  # the token's file is removed on the way out
     host = Host()
+    journal = Journal(host.path(DIRECTORY))
     try:
-        with nullcontext() if module.check_mode else host.alone(module.params["timeout"]):
-            result = perform(module.params, host, check_mode=module.check_mode)
+        with _leash.turn(journal, module.params["timeout"], check_mode=module.check_mode) as turn:
+            result = perform(module.params, host, turn, check_mode=module.check_mode)
     except StargateError as error:
         module.fail_json(msg=error.message, failure=error.failure())
     module.exit_json(**result)

@@ -250,9 +250,9 @@ failure:
   contains:
     code:
       description:
-        - One of C(Busy), C(ChecksumMismatch), C(CniPluginsMissing), C(CommandFailed), C(CommandTimeout),
-          C(ContainerdMissing), C(DiskFull), C(Invalid), C(KernelModuleMissing), C(MirrorUnavailable),
-          C(PackageInstallFailed), C(PackageLocked), C(SignatureInvalid), C(SourceConflict), C(SysctlRefused),
+        - One of C(ChecksumMismatch), C(CniPluginsMissing), C(CommandFailed), C(CommandTimeout), C(ContainerdMissing),
+          C(DiskFull), C(HostBusy), C(Invalid), C(KernelModuleMissing), C(MirrorUnavailable), C(PackageInstallFailed),
+          C(PackageLocked), C(SignatureInvalid), C(SourceConflict), C(StaleOperation), C(SysctlRefused),
           C(UnsupportedSystem), C(UpgradeFailed), C(VersionNotFound).
       type: str
       sample: VersionNotFound
@@ -264,21 +264,24 @@ failure:
       type: bool
 """
 
-from contextlib import nullcontext
-
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.stargate.core.plugins.module_utils import _leash
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
+from ansible_collections.stargate.core.plugins.module_utils._journal import DIRECTORY, Journal, Step
 from ansible_collections.stargate.core.plugins.module_utils._node_runtime import SPEC, perform
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import Host
+
+STEP = Step("runtime", repeats=True)
 
 
 def main() -> None:
     """Read the options, do the work, say how it went."""
     module = AnsibleModule(**SPEC)
     host = Host()
+    journal = Journal(host.path(DIRECTORY))
     try:
-        with nullcontext() if module.check_mode else host.alone(module.params["timeout"]):
+        with _leash.turn(journal, module.params["timeout"], check_mode=module.check_mode) as turn, turn.step(STEP):
             result = perform(module.params, host, check_mode=module.check_mode)
     except StargateError as error:
         module.fail_json(msg=error.message, failure=error.failure())

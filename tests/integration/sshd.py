@@ -57,9 +57,13 @@ class SshHost:
         config = self.directory / "sshd_config"
         config.write_text(self._config(), encoding="utf-8")
         log = (self.directory / "log").open("ab")
-        self.process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log, stdout=log)
+        self.process = subprocess.Popen(self.command(program, config), stderr=log, stdout=log)
         self._wait()
         return self
+
+    def command(self, program: str, config: Path) -> list[str]:
+        """Return what starts sshd."""
+        return [program, "-D", "-e", "-f", str(config)]
 
     def _config(self) -> str:
         return "\n".join(

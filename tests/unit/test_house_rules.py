@@ -45,8 +45,10 @@ DOORS = {
     "kubernetes": {
         f"{DAEMON}/kube.py",
         f"{DAEMON}/leader.py",
+        f"{DAEMON}/nodes.py",
         "plugins/inventory/servers.py",
         "plugins/module_utils/_kube.py",
+        "plugins/module_utils/_kubeconfig.py",
     },
     "ansible_runner": {f"{DAEMON}/runner.py"},
     "prometheus_client": {f"{DAEMON}/metrics.py", f"{DAEMON}/mock_dc/metrics.py"},

@@ -51,6 +51,7 @@ SINGLE = frozenset(
     | {"--drain-seconds", "--default-deadline-seconds", "--retry-seconds", "--lease-namespace", "--lease-name"}
     | {"--kubernetes-version", "--kind-container", "--control-plane-mode", "--control-plane-endpoint"}
     | {"--control-plane-ssh-host", "--control-plane-ssh-user"}
+    | {"--max-unhealthy", "--auto-repave-limit", "--auto-repave-pause-seconds", "--probe-seconds"}
     | {"--lease-seconds", "--metrics-bind-address", "--health-probe-bind-address", "--log-format", "--log-level"}
 )
 
@@ -64,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    for group in (_cluster_flags, _join_flags, _datacenter_flags, _play_flags, _run_flags, _election_flags, _log_flags):
+    groups = (_cluster_flags, _join_flags, _datacenter_flags, _play_flags, _run_flags, _health_flags)
+    for group in (*groups, _election_flags, _log_flags):
         group(parser)
     return parser
 
@@ -129,7 +131,7 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
         "--max-hosts-per-run", type=_count, default=usual.max_hosts_per_run, help="hosts in one process (%(default)s)"
     )
     group.add_argument(
-        "--forks", type=_forks, default=0, help="hosts served at once in a run (0: by cores and waiting)"
+        "--forks", type=_number, default=0, help="hosts served at once in a run (0: by cores and waiting)"
     )
     group.add_argument("--workers", type=_count, default=usual.workers, help="Servers looked at at once (%(default)s)")
     group.add_argument(
@@ -147,6 +149,19 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--retry-seconds", type=float, default=usual.retry_base, help="back-off before the first retry (%(default)s)"
     )
+
+
+def _health_flags(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    group = parser.add_argument_group("health of machines, and repaves that spec.maintenance.autoRepave asks for")
+    most = "where a greater share of Nodes is not Ready at once, nothing is repaved automatically (%(default)s)"
+    limit = "automatic repaves of one machine until it has been well for a day (%(default)s)"
+    rest = "between two of them; doubles each time (%(default)s)"
+    probe = "how often routers are probed, and machines in doubt (%(default)s)"
+    group.add_argument("--max-unhealthy", type=_share, default=usual.max_unhealthy, metavar="SHARE", help=most)
+    group.add_argument("--auto-repave-limit", type=_number, default=usual.auto_repave_limit, metavar="N", help=limit)
+    group.add_argument("--auto-repave-pause-seconds", type=float, default=usual.auto_repave_pause, help=rest)
+    group.add_argument("--probe-seconds", type=_period, default=usual.probe_seconds, help=probe)
 
 
 def _election_flags(parser: argparse.ArgumentParser) -> None:
@@ -175,8 +190,22 @@ def _log_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _forks(text: str) -> int:
-    return int(text) if text == "0" else _count(text)
+def _number(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _period(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError("must be from 1 to 86400")
+    return seconds
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return share
 
 
 def _count(text: str) -> int:
@@ -300,6 +329,10 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         default_deadline=arguments.default_deadline_seconds,
         drain_seconds=arguments.drain_seconds,
         retry_base=arguments.retry_seconds,
+        max_unhealthy=arguments.max_unhealthy,
+        auto_repave_limit=arguments.auto_repave_limit,
+        auto_repave_pause=arguments.auto_repave_pause_seconds,
+        probe_seconds=arguments.probe_seconds,
         metrics_address=arguments.metrics_bind_address,
         health_address=arguments.health_probe_bind_address,
         once=arguments.once,

@@ -15,6 +15,7 @@ from functools import partial
 from types import FrameType
 
 from . import guard, plan
+from .caretaker import Caretaker, Ties
 from .catalogue import Catalogue, built_in
 from .decision import described
 from .http import answer, serve
@@ -44,10 +45,19 @@ class Daemon:
         self._catalogue = Catalogue([built_in(), *settings.operations_dirs])
         self.reconciler = Reconciler(self._kube, settings, metrics=self.metrics, playbooks=self._catalogue.current)
         self._watches = Watches(self._kube, settings.namespaces, self._watch_failed)
+        self._caretaker = self._caretaker_of(self.reconciler)
         self._elector = Elector(self._kube.api_client, settings)
+        if settings.leader_elect:
+            self.reconciler.term = lambda: self._elector.term
         self._stop = threading.Event()
         self._signals = 0
         self._lost = ""
+
+    def _caretaker_of(self, of: Reconciler) -> Caretaker:
+        ties = Ties(self._kube, of.store, of.live, queue=of.queue, recorder=of.recorder, metrics=self.metrics)
+        caretaker = Caretaker(ties, self.settings)
+        of.care = caretaker.look
+        return caretaker
 
     def run(self) -> int:
         """Run until a signal, a lost Lease, or the end of --once; returns the exit code.
@@ -64,6 +74,8 @@ class Daemon:
             signal.signal(signum, self._on_signal)
         threading.excepthook = self._on_bug
         self._watches.start(self.reconciler.store)
+        if not (self.settings.once or self.settings.dry_run):
+            self._caretaker.nodes.start(self._kube)
         while not self._watches.wait(0.2):
             if self._stop.is_set():
                 return OK
@@ -85,10 +97,13 @@ class Daemon:
         count = len(self.reconciler.unfinished())
         logger.info("Leading as %s; %d unfinished Operation(s)", self.settings.identity, count)
         self.reconciler.start()
+        if not self.settings.once:
+            self._caretaker.start()
 
     def _lose(self, why: str) -> None:
         logger.error("No longer the leader: %s. Stopping all runs", why)
         self._lost = why
+        self._caretaker.stop()
         self.reconciler.halt()
         self.reconciler.runs.stop_all("LeaseLost")
         self._stop.set()
@@ -99,6 +114,7 @@ class Daemon:
             return
         logger.critical("A bug: the process ends", exc_info=args.exc_value)
         self._lost = "a bug"
+        self._caretaker.stop()
         self.reconciler.halt()
         self.reconciler.runs.stop_all("Bug")
         self._stop.set()
@@ -120,6 +136,7 @@ class Daemon:
 
     def _shut_down(self, election: threading.Thread) -> int:
         reconciler = self.reconciler
+        self._caretaker.stop()
         reconciler.halt()
         if len(reconciler.runs) and not self._lost:
             logger.info("Waiting up to %.0f s for %d run(s)", self.settings.drain_seconds, len(reconciler.runs))
@@ -134,6 +151,7 @@ class Daemon:
         self._elector.stop()
         election.join(STOP_SECONDS)
         self._watches.stop()
+        self._caretaker.nodes.stop()
         return self._exit_code()
 
     def _until(self, done: Callable[[], bool], seconds: float) -> None:

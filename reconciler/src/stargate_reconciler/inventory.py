@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils import _server, _ssh_config
 
-from .model import FormerNode, Job, Object
+from .model import FormerNode, Job, Object, Term
 from .settings import Settings
 
 TMPFS = (
@@ -92,6 +92,12 @@ def sweep_runs(runs: Path, *, keep: int, seconds: float, size: int, live: Sequen
     return removed
 
 
+def tidy(settings: Settings, live: Sequence[str]) -> int:
+    """Remove the run directories that the settings do not let us keep; returns how many."""
+    keep, seconds, size = settings.keep_runs, settings.keep_runs_seconds, settings.keep_runs_bytes
+    return sweep_runs(settings.runs_dir, keep=keep, seconds=seconds, size=size, live=live)
+
+
 def _size(path: Path) -> int:
     """Return the bytes in a directory, as far as they can be counted: another sweep may be removing it."""
     try:
@@ -107,7 +113,7 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def operation_facts(job: Job) -> Object:
+def operation_facts(job: Job, term: Term) -> Object:
     """Return what a playbook may know of its Operation: `stargate_operation`."""
     operation = job.operation
     former = job.former_node or FormerNode()
@@ -117,6 +123,8 @@ def operation_facts(job: Job) -> Object:
         "uid": operation.uid,
         "operation": operation.act,
         "attempt": operation.attempts + 1,
+        "authority": term.authority,
+        "fence": term.fence,
         "failures": operation.failures,
         "request_id": f"{operation.uid}{suffix}",
         "former_node": {"uid": former.uid, "cordoned": former.cordoned},
@@ -124,22 +132,20 @@ def operation_facts(job: Job) -> Object:
     }
 
 
-def snapshot(jobs: Sequence[Job], settings: Settings, ssh: Mapping[str, Object], ssh_config: str) -> Object:
+def snapshot(jobs: Sequence[Job], settings: Settings, term: Term) -> Object:
     """Return the snapshot that the inventory plugin reads instead of the cluster: a run makes no list of its own."""
     profiles = {job.profile.name: job.profile.raw for job in jobs if job.profile}
     return {
         "servers": [job.server.raw for job in jobs],
         "profiles": list(profiles.values()),
-        "operations": {f"{job.server.namespace}/{job.server.name}": operation_facts(job) for job in jobs},
+        "operations": {f"{job.server.namespace}/{job.server.name}": operation_facts(job, term) for job in jobs},
         "profile_of": {f"{j.server.namespace}/{j.server.name}": j.profile.name for j in jobs if j.profile},
         "datacenters": {name: dict(endpoint) for name, endpoint in settings.datacenters.items()},
         "cluster": dict(settings.cluster),
-        "ssh": dict(ssh),
-        "ssh_config": ssh_config,
     }
 
 
-def write_run(settings: Settings, run_id: str, jobs: Sequence[Job]) -> RunFiles:
+def write_run(settings: Settings, run_id: str, jobs: Sequence[Job], *, term: Term = Term()) -> RunFiles:  # noqa: B008 - frozen
     """Write the files of a run; raises ValueError when an address is unfit, OSError when the disk is."""
     directory = settings.runs_dir / run_id
     directory.mkdir(mode=0o700, parents=True)
@@ -153,7 +159,9 @@ def write_run(settings: Settings, run_id: str, jobs: Sequence[Job]) -> RunFiles:
         known_hosts=private / "known_hosts",
     )
     try:
-        _fill(files, jobs, settings)
+        ssh = _fill(files, jobs)
+        content = {**snapshot(jobs, settings, term), "ssh": ssh, "ssh_config": str(private / "ssh_config")}
+        _write(directory / "snapshot.json", json.dumps(content))
     except BaseException:
         files.remove_private()
         shutil.rmtree(directory, ignore_errors=True)
@@ -161,16 +169,15 @@ def write_run(settings: Settings, run_id: str, jobs: Sequence[Job]) -> RunFiles:
     return files
 
 
-def _fill(files: RunFiles, jobs: Sequence[Job], settings: Settings) -> None:
+def _fill(files: RunFiles, jobs: Sequence[Job]) -> Object:
+    """Write what SSH needs and the inventory source; returns where each Server's part of it is."""
     directory, private = files.directory, files.private
-    ssh = {f"{job.server.namespace}/{job.server.name}": _secrets_of(job, private) for job in jobs}
-    config = private / "ssh_config"
-    _write(config, _ssh_config.ssh_config(_ssh_hosts(jobs, ssh, files)))
+    ssh: Object = {f"{job.server.namespace}/{job.server.name}": _secrets_of(job, private) for job in jobs}
+    _write(private / "ssh_config", _ssh_config.ssh_config(_ssh_hosts(jobs, ssh, files)))
     _write(files.known_hosts, "".join(f"{line}\n" for line in _pinned(jobs)))
-    content = snapshot(jobs, settings, ssh, str(config))
-    _write(directory / "snapshot.json", json.dumps(content))
     source = {"plugin": "stargate.core.servers", "snapshot": str(directory / "snapshot.json")}
     _write(files.inventory, json.dumps(source))
+    return ssh
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +23,16 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.informer import SharedInformer
+from yaml import YAMLError
+
+from ansible_collections.stargate.core.plugins.module_utils import _kubeconfig, _server
+from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
 
 from .errors import Conflict, Forbidden, Gone, UserError, WorldError
 from .model import GROUP, VERSION, Credentials, Object
 
 PLURALS = {"Server": "servers", "ProvisioningProfile": "provisioningprofiles", "Operation": "operations"}
+DEFAULT_KUBECONFIG = "~/.kube/config"
 TIMEOUT = (5, 60)
 """Seconds to connect, seconds to wait for an answer."""
 PAGE = 500
@@ -65,12 +71,15 @@ def connect(kubeconfig: str | None, context: str | None, *, connections: int = 1
     Raises UserError when there is neither, or when the kubeconfig is wrong.
     """
     settings = client.Configuration()
+    files = Hideout()  # its files are in memory and end with this process
     try:
         if kubeconfig is None and context is None and _in_cluster():
             config.load_incluster_config(client_configuration=settings)
         else:
-            config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=settings)
-    except (ConfigException, OSError, ValueError, TypeError, binascii.Error) as error:
+            chosen = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+            _kubeconfig.load(chosen, context, settings, files)
+    except (ConfigException, OSError, ValueError, TypeError, YAMLError) as error:
+        files.close()
         where = kubeconfig or "KUBECONFIG or ~/.kube/config"
         raise UserError(
             f"Failed to read the kubeconfig {where}: {str(error)[:256]}. "
@@ -78,6 +87,7 @@ def connect(kubeconfig: str | None, context: str | None, *, connections: int = 1
         ) from error
     settings.connection_pool_maxsize = connections
     settings.retries = urllib3.Retry(total=0)
+    files.empty()
     return Kube(client.ApiClient(settings))
 
 
@@ -142,6 +152,8 @@ class Kube:
 
     def operation(self, namespace: str, name: str) -> Object | None:
         """Return an Operation as it stands in the cluster, None when there is none."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Operation {namespace}/{name}"):
                 found: Object = self._objects.get_namespaced_custom_object(
@@ -164,6 +176,8 @@ class Kube:
 
     def credentials(self, namespace: str, name: str) -> Credentials | None:
         """Return what a Secret gives; None when it is absent, may not be read, or has no privateKey and no userData."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Secret {namespace}/{name}"):
                 secret = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
@@ -180,6 +194,8 @@ class Kube:
 
     def node(self, name: str) -> Object | None:
         """Return a Node as it stands in the cluster, None when there is none."""
+        if not _server.is_name(name):
+            return None
         try:
             with _translated(f"Failed to read Node {name}"):
                 answer = self._core.read_node(name, _preload_content=False, _request_timeout=TIMEOUT)

@@ -21,6 +21,7 @@ from kubernetes import client
 from kubernetes.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
 
+from .model import Term
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,11 @@ class PatientLeaseLock(LeaseLock):  # type: ignore[misc]  # the client ships no 
         spec = getattr(self.lease_reference, "spec", None)
         return int(getattr(spec, "lease_transitions", 0) or 0)
 
+    @property
+    def uid(self) -> str:
+        """Which Lease it is: one that was deleted and made anew begins to count anew."""
+        return str(getattr(getattr(self.lease_reference, "metadata", None), "uid", "") or "")
+
 
 class Elector:
     """Takes the Lease, renews it, and calls `lost` in time when it cannot."""
@@ -100,13 +106,19 @@ class Elector:
         self._losing = threading.Lock()
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = 0.0
+        self._term = Term()
         self._obstacle = ""
         self.is_leader = False
 
     @property
-    def fence(self) -> int:
-        """The number of this term; greater than that of any earlier holder."""
-        return self._lock.fence
+    def term(self) -> Term | None:
+        """The Lease and the number of this term, greater than any earlier one's; None when it may be over.
+
+        By the clock, not by what was noticed: a process that was paused may not have noticed anything yet.
+        """
+        if not self.is_leader or time.monotonic() - self._renewed > self._settings.renew_deadline:
+            return None
+        return self._term
 
     def run(self, led: Callable[[], None], lost: Callable[[str], None]) -> None:
         """Wait for the Lease, call `led`, renew until stopped; call `lost` once when the deadline passes unrenewed.
@@ -140,6 +152,7 @@ class Elector:
         asked = time.monotonic()
         if not self._try():
             return False
+        self._term = Term(self._lock.uid, self._lock.fence)
         self._renewed = asked
         return True
 

@@ -6,7 +6,8 @@ Names and labels are listed in docs/metrics.md. No decision depends on a metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,6 +16,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LONG = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _HOSTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHORT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class Counted(Protocol):
+    """How many machines of a place are Nodes or should be, and how many of them are not Ready."""
+
+    total: int
+    bad: int
 
 
 class Metrics:
@@ -49,6 +57,22 @@ class Metrics:
         self.objects = Gauge("stargate_objects", "Objects in the daemon's store.", ["kind"], registry=at)
         self.leader = Gauge("stargate_leader", "1 while this process holds the Lease.", registry=at)
         self.watch_errors = Counter("stargate_watch_errors", "Failed lists and watches.", ["kind"], registry=at)
+        place = ["namespace", "router"]
+        self.nodes = Gauge("stargate_server_nodes", "Servers that are Nodes, or should be.", place, registry=at)
+        self.not_ready = Gauge("stargate_server_nodes_not_ready", "Those that are not Ready.", place, registry=at)
+        self.circuit_open = Gauge("stargate_circuit_open", "1 where nothing automatic is started.", place, registry=at)
+        self.auto_repaves = Counter(
+            "stargate_auto_repaves", "Repaves started without being asked for.", ["namespace"], registry=at
+        )
+
+    def show_places(self, counts: Mapping[tuple[str, str], Counted], opened: Mapping[tuple[str, str], bool]) -> None:
+        """Show how the machines of each place are; places that are gone are not shown any more."""
+        for gauge in (self.nodes, self.not_ready, self.circuit_open):
+            gauge.clear()
+        for place, count in counts.items():
+            self.nodes.labels(*place).set(count.total)
+            self.not_ready.labels(*place).set(count.bad)
+            self.circuit_open.labels(*place).set(opened.get(place, False))
 
     def observe(self, gauge: str, read: Callable[[], float], **labels: str) -> None:
         """Let a gauge take its value from `read` whenever it is scraped."""

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
 GROUP = "stargate.io"
 VERSION = "v1alpha1"
 
@@ -41,9 +43,10 @@ def parsed_time(text: str | None) -> datetime | None:
     if not text:
         return None
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def formatted_time(moment: datetime) -> str:
@@ -61,6 +64,14 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+@dataclass(frozen=True)
+class Term:
+    """In whose name a process acts: the uid of its Lease, and the number of its term; "" and 0 without a Lease."""
+
+    authority: str = ""
+    fence: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,9 +157,10 @@ class Operation:
         return limit if isinstance(limit, int) else 2
 
     def seconds(self, name: str) -> float | None:
-        """Return a duration of the spec in seconds, None when it is not set."""
+        """Return a duration of the spec in seconds, None when it is not set; what is out of bounds is cut to them."""
         value = self.spec.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(min(max(value, 0), _server.LONGEST)) if is_number else None
 
     def time(self, name: str) -> datetime | None:
         """Return a timestamp of the status, None when it is not set."""

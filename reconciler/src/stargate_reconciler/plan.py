@@ -72,7 +72,7 @@ def secret_names(world_server: Server | None, operation: Operation | None, profi
     if profile is None:
         return set()
     user_data = profile.user_data_secret if operation.act in USES_CLOUD_INIT else ""
-    return {name for name in (profile.secret, user_data) if name}
+    return {name for name in (profile.secret, user_data) if _server.is_name(name)}
 
 
 def decisions(world: World, policy: Policy) -> list[Decision]:
@@ -132,8 +132,13 @@ def _of_waiting(operation: Operation, turn: Operation | None) -> list[Decision]:
     if operation.cancel:
         return [End(operation, _refusal("Cancelled", "Cancelled before it started."), touched=False)]
     before = turn.name if turn else ""
-    message = f"Waits for Operation {before} to end on Server {operation.server}."
+    message = f"Waits for Operation {before} to end on Server {_fit(operation.server)}."
     return [Wait(operation, "ServerBusy", message)]
+
+
+def _fit(name: str) -> str:
+    """Return a name fit for a sentence, also one that no object can have."""
+    return name if _server.is_name(name) else _server.shown(name)
 
 
 def _refusal(reason: str, message: str) -> Result:
@@ -163,7 +168,7 @@ def _after(operation: Operation, live: Live, policy: Policy) -> Decision:
         return Resume(operation)
     if result.outcome is Outcome.SUCCEEDED or not result.retryable or operation.failures >= operation.retry_limit:
         return End(operation, result, touched=True)
-    delay = min(policy.retry_cap, policy.retry_base * 2.0**operation.failures)
+    delay = min(policy.retry_cap, policy.retry_base * 2.0 ** min(operation.failures, 60))
     return Retry(operation, result, delay)
 
 
@@ -238,10 +243,10 @@ def _job(server: Server, world: World, policy: Policy, operation: Operation) -> 
 
 def _mistake(world: World, policy: Policy, operation: Operation) -> list[Decision]:
     """Return the End for what no waiting can mend: an unknown operation, or a value that must not reach a run."""
-    broken = rules.broken("Operation", operation.raw)
-    if operation.act not in policy.playbooks:
+    broken = [*rules.malformed(operation.raw), *rules.broken("Operation", operation.raw)]
+    if operation.act and operation.act not in policy.playbooks:
         known = ", ".join(sorted(policy.playbooks))
-        message = f"Unknown operation '{operation.act}'. Known operations: {known}."
+        message = f"Unknown operation {_server.shown(operation.act)}. Known operations: {known}."
         return [End(operation, _refusal("UnknownOperation", message), touched=False)]
     server = world.server
     profile = world.profiles.get(profile_name(operation, server))

@@ -20,13 +20,13 @@ from . import decision as to
 from . import plan, status
 from .batch import Batcher, forks
 from .decision import Decision, Policy, World
-from .errors import Conflict, Gone, ReconcilerError
+from .errors import Conflict, Gone, ReconcilerError, WorldError
 from .events import Recorder
-from .inventory import sweep_runs, write_run
+from .inventory import tidy, write_run
 from .kube import Kube
 from .live import LiveRuns
 from .metrics import Metrics
-from .model import Job, Object, Operation, Outcome, Result, ServerKey
+from .model import Job, Object, Operation, Outcome, Result, ServerKey, Term
 from .queue import KeyQueue
 from .report import Report
 from .runner import Order, Run
@@ -64,6 +64,8 @@ class Reconciler:
         self._witness = Witness(kube, settings.datacenters)
         self._unclaimed_before: dict[str, int] = {}
         self._halted = threading.Event()
+        self.term: Callable[[], Term | None] = Term  # in whose name it acts; None when that is over, or may be
+        self.care: Callable[[ServerKey], None] = lambda key: None
         self._pool = ThreadPoolExecutor(max_workers=max(2, settings.workers), thread_name_prefix="claim")
         self._batcher = Batcher(settings, lambda: len(self.runs), self._launch)
 
@@ -111,9 +113,11 @@ class Reconciler:
 
     def look(self, key: ServerKey) -> None:
         """Decide for one Server and act."""
+        self._require_term()
         world = self.world(key)
         for decision in plan.decisions(world, self.policy):
             self._act(world, decision)
+        self.care(key)
 
     def world(self, key: ServerKey) -> World:
         """Return all that is known of one Server. Only a Secret that is about to be needed is read, and never kept."""
@@ -267,6 +271,7 @@ class Reconciler:
         version = meta.get("resourceVersion")
         if not status.is_news(item.get("status") or {}, patch):
             return item
+        self._require_term()
         try:
             written = self._kube.patch_status(kind, meta["namespace"], meta["name"], patch, version=version)
         except Gone:
@@ -275,19 +280,24 @@ class Reconciler:
         self.store.put(kind, written)
         return written
 
+    def _require_term(self) -> None:
+        """Refuse to act when another process may have taken over, be it unnoticed: a paused one wakes up anywhere."""
+        if self.term() is None:
+            raise WorldError("Failed to act: the Lease may be another's by now.")
+
     def _write_operation(self, operation: Operation, patch: status.Patch) -> Operation:
         return Operation.from_dict(self._write("Operation", operation.raw, patch))
 
     # -- runs
 
     def _launch(self, jobs: list[Job]) -> None:
-        act = jobs[0].operation.act
+        act, term = jobs[0].operation.act, self.term() or Term()
         run_id = f"{act}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         claimed = [job for job in self._pool.map(lambda job: self._claim(job, run_id), jobs) if job is not None]
         if not claimed:
             return
         try:
-            files = write_run(self.settings, run_id, claimed)
+            files = write_run(self.settings, run_id, claimed, term=term)
         except (OSError, ValueError) as error:
             retryable = isinstance(error, OSError)
             reason = "RunNotPrepared" if retryable else "InvalidSpec"
@@ -350,11 +360,4 @@ class Reconciler:
         self.runs.remove(run)
         self.metrics.run_seconds.observe(time.monotonic() - run.started)
         self._batcher.wake()
-        settings = self.settings
-        sweep_runs(
-            settings.runs_dir,
-            keep=settings.keep_runs,
-            seconds=settings.keep_runs_seconds,
-            size=settings.keep_runs_bytes,
-            live=self.runs.ids(),
-        )
+        tidy(self.settings, self.runs.ids())

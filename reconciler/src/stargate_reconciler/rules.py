@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.stargate.core.plugins.module_utils import _server
+
 Predicate = Callable[[Mapping[str, Any], Mapping[str, Any] | None], bool]
 """From an object and what it was before (None when it is new, or when that is not known) to whether a rule holds."""
 
@@ -35,6 +37,52 @@ def broken(kind: str, obj: Mapping[str, Any], *, old: Mapping[str, Any] | None =
     return [
         f"{kind} {name} is invalid: {rule.message}" for rule in RULES if rule.kind == kind and not rule.holds(obj, old)
     ]
+
+
+def malformed(operation: Mapping[str, Any]) -> list[str]:
+    """Return a sentence, with its remedy, for each value of an Operation's spec that is none of its field's.
+
+    The schema refuses these, but for an API server with an older or a looser one; a run must not start on half of it.
+    """
+    name = (operation.get("metadata") or {}).get("name", "")
+    spec = operation.get("spec")
+    if not isinstance(spec, Mapping):
+        spec = {}
+    return [
+        f"Operation {name}: spec.{'.'.join(path)} is {_server.shown(value)}, which is not {meant}. "
+        "Create another Operation with a right one."
+        for path, fits, meant, needed in FIELDS
+        if (value := _at(spec, path)) is not None or needed
+        if not fits(value)
+    ]
+
+
+def _at(spec: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Return what stands at a path; where a part of it is no mapping, that part."""
+    found: Any = spec
+    for key in path:
+        if not isinstance(found, Mapping):
+            return found
+        found = found.get(key)
+    return found
+
+
+def _up_to(limit: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit
+
+
+_A_NAME = "the name of an object (RFC 1123)"
+_SECONDS = "a whole number of seconds from 0 to 2147483647"
+FIELDS: tuple[tuple[tuple[str, ...], Callable[[object], bool], str, bool], ...] = (
+    (("serverRef", "name"), _server.is_name, _A_NAME, True),
+    (("operation",), lambda value: isinstance(value, str) and bool(value), "the name of an operation", True),
+    (("provisioningProfileRef", "name"), _server.is_name, _A_NAME, False),
+    (("cancel",), lambda value: isinstance(value, bool), "true or false", False),
+    (("activeDeadlineSeconds",), _up_to(_server.LONGEST), _SECONDS, False),
+    (("ttlSecondsAfterFinished",), _up_to(_server.LONGEST), _SECONDS, False),
+    (("retryLimit",), _up_to(100), "a whole number from 0 to 100", False),
+)
+"""Where a value of an Operation stands, whether it is one of the field, what is meant, and whether it has to be set."""
 
 
 def _part(obj: Mapping[str, Any] | None, path: str) -> Mapping[str, Any] | None:

@@ -25,7 +25,7 @@ from ansible_runner.exceptions import AnsibleRunnerException
 
 from ansible_collections.stargate.core.plugins.module_utils import _server
 
-from . import guard, verdict
+from . import artifacts, guard, tether, verdict
 from .inventory import RunFiles, learned_keys
 from .model import Job, Outcome, Result
 from .redact import redacted
@@ -87,6 +87,7 @@ def environment(order: Order) -> dict[str, str]:
         "ANSIBLE_GATHERING": "explicit",
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+        "ANSIBLE_SSH_EXECUTABLE": str(order.files.directory / "ssh"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(order.files.private / "cp"),
         "ANSIBLE_LOCAL_TEMP": str(order.files.private / "tmp"),
         "ANSIBLE_INVENTORY_ENABLED": "stargate.core.servers",
@@ -166,12 +167,16 @@ class Run:
         files = self.order.files
         for name in ("cp", "tmp"):
             (files.private / name).mkdir(mode=0o700)
+        ssh = files.directory / "ssh"  # not on the tmpfs, which containers have without the right to execute
+        ssh.write_text(tether.wrapper(os.environ.get("ANSIBLE_SSH_EXECUTABLE", "ssh")), encoding="utf-8")
+        ssh.chmod(0o700)
         config = RunnerConfig(
             private_data_dir=str(files.directory),
             playbook=self.order.jobs[0].playbook,
             inventory=str(files.inventory),
             forks=self.order.forks,
             ident="artifacts",
+            artifact_dir=str(files.private),
             quiet=True,
         )
         config.prepare()
@@ -188,7 +193,7 @@ class Run:
         runner = Runner(config, event_handler=self._event)
         runner.run()
         code: int | None = runner.rc
-        (files.directory / "artifacts" / "artifacts" / "command").unlink(missing_ok=True)
+        artifacts.keep(files.private / "artifacts", files.directory / "artifacts", self._secrets)
         return code
 
     def _event(self, event: Mapping[str, Any]) -> bool:

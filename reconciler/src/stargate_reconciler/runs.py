@@ -1,15 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runs that have a process now: which they are, whose they are, and how all of them are stopped.
+"""The runs that have a process now: which they are, whose they are, how all of them are stopped, what they leave dead.
 
 How one run works is `runner.py`'s; why it is stopped is decided elsewhere.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
 from .live import LiveRuns
 from .runner import Run
+
+HANDED_OVER = 10.0
+"""Seconds after which a dead child is one that nobody here waits for: whoever started it has asked by then."""
+
+
+class Orphans:
+    """Dead processes of runs, which their guard has left to this process by its own death.
+
+    The daemon adopts what its guards leave behind, so that it can be ended; it has to be taken leave of too.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], float] = {}
+
+    def bury(self, *, after: float = HANDED_OVER) -> int:
+        """Take leave of the dead children that were seen for the first time some seconds ago; returns how many."""
+        now = time.monotonic()
+        self._seen = {child: self._seen.get(child, now) for child in _dead_children(os.getpid())}
+        found = [pid for (pid, _), since in self._seen.items() if now - since >= after]
+        for pid in found:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return len(found)
+
+
+def _dead_children(parent: int) -> list[tuple[int, str]]:
+    """Return pid and start time of a process's children that are dead and not waited for."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[:2] == ["Z", str(parent)]:
+            found.append((int(entry.name), fields[19]))
+    return found
 
 
 class Runs:
@@ -19,6 +59,7 @@ class Runs:
         self._live = live
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
+        self._orphans = Orphans()
 
     def add(self, run: Run) -> None:
         """Remember a run that is about to start."""
@@ -29,6 +70,7 @@ class Runs:
         """Forget a run that has ended."""
         with self._lock:
             self._runs.pop(run.id, None)
+            self._orphans.bury()
 
     def of(self, uid: str) -> list[Run]:
         """Return the runs that an Operation has."""

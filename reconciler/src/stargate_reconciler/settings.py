@@ -58,6 +58,10 @@ class Settings:
     keep_runs_bytes: int = 512 * 1024 * 1024
     metrics_address: str = ":8083"
     health_address: str = ":8084"
+    max_unhealthy: float = 0.4
+    auto_repave_limit: int = 3
+    auto_repave_pause: float = 600.0
+    probe_seconds: float = 30.0
     once: bool = False
     dry_run: bool = False
 

@@ -47,20 +47,25 @@ def is_news(old: Mapping[str, Any], patch: Patch) -> bool:
 
 
 def conditions(
-    old: Any, wanted: Mapping[str, tuple[bool, str, str] | None], now: datetime, generation: int
+    old: Any, wanted: Mapping[str, tuple[bool | str, str, str] | None], now: datetime, generation: int
 ) -> list[Patch]:
     """Return the condition list with `wanted` in it.
 
-    `wanted` maps a type to (status, reason, message), or to None to take the condition away. The time of transition
-    stays as it was where the status stays. Source: metav1.Condition.
+    `wanted` maps a type to (status, reason, message), or to None to take the condition away; a status is True, False
+    or "Unknown". The time of transition stays as it was where the status stays. Source: metav1.Condition.
     """
-    kept = {c["type"]: c for c in old if isinstance(c, Mapping) and "type" in c} if isinstance(old, Sequence) else {}
+    known = (
+        [c for c in old if isinstance(c, Mapping) and isinstance(c.get("type"), str)]
+        if isinstance(old, Sequence)
+        else []
+    )
+    kept = {c["type"]: c for c in known}
     for kind, value in wanted.items():
         if value is None:
             kept.pop(kind, None)
             continue
         status, reason, message = value
-        text = "True" if status else "False"
+        text = str(status)
         before = kept.get(kind, {})
         moment = before.get("lastTransitionTime") if before.get("status") == text else None
         kept[kind] = {

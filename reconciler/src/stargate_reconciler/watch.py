@@ -34,7 +34,10 @@ def slim(item: Object) -> Object:
         return item
     status = item["status"]
     item["status"] = {key: status[key] for key in SLIM_STATUS if key in status}
-    failed = [c for c in status.get("conditions", ()) if c.get("type") == "Failed"]
+    listed = status.get("conditions")
+    failed = (
+        [c for c in listed if isinstance(c, dict) and c.get("type") == "Failed"] if isinstance(listed, list) else []
+    )
     if failed:
         item["status"]["conditions"] = failed
     return item
@@ -141,7 +144,8 @@ class Store:
 
 
 def _is_final(item: Object) -> bool:
-    return (item.get("status") or {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
+    status = item.get("status")
+    return isinstance(status, dict) and status.get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
 
 
 class Watches:

@@ -45,6 +45,10 @@ def settings(*flags: str) -> Settings:
         (["--drain-seconds", "1.5"], "drain_seconds", 1.5),
         (["--default-deadline-seconds", "60"], "default_deadline", 60.0),
         (["--retry-seconds", "0.5"], "retry_base", 0.5),
+        (["--max-unhealthy", "0.25"], "max_unhealthy", 0.25),
+        (["--auto-repave-limit", "0"], "auto_repave_limit", 0),
+        (["--auto-repave-pause-seconds", "9"], "auto_repave_pause", 9.0),
+        (["--probe-seconds", "5"], "probe_seconds", 5.0),
         (["--metrics-bind-address", "0"], "metrics_address", "0"),
         (["--lease-seconds", "6"], "renew_deadline", 4.0),
         (["--lease-seconds", "6"], "renew_period", 0.8),
@@ -69,7 +73,11 @@ def test_defaults_are_those_of_settings() -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [["--max-runs", "0"], ["--workers", "-1"], ["--forks", "-3"], ["--forks", "x"], ["--log-level", "loud"], ["now"]],
+    [
+        *(["--max-runs", "0"], ["--workers", "-1"], ["--forks", "-3"], ["--forks", "x"], ["--log-level", "loud"]),
+        *(["--max-unhealthy", "1.1"], ["--max-unhealthy", "nan"], ["--auto-repave-limit", "-1"]),
+        *(["--probe-seconds", "0"], ["--probe-seconds", "nan"], ["now"]),
+    ],
 )
 def test_wrong_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong flag is exit code 2 and names itself."""

@@ -18,7 +18,7 @@ from tests.unit.reconciler.fakes import began, job, operation
 
 from stargate_reconciler import inventory
 from stargate_reconciler.inventory import RunFiles, sweep_private, sweep_runs, write_run
-from stargate_reconciler.model import Job
+from stargate_reconciler.model import Job, Term
 from stargate_reconciler.settings import Settings
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n-----END OPENSSH PRIVATE KEY-----"
@@ -120,7 +120,8 @@ def test_learned_keys(tmp_path: Path) -> None:
 )
 def test_operation_facts(status: dict[str, object], attempt: int, failures: int) -> None:
     """A playbook knows which attempt it is; its request id begins with the Operation's uid."""
-    facts = inventory.operation_facts(replace(job(), operation=operation(status=status)))
+    facts = inventory.operation_facts(replace(job(), operation=operation(status=status)), Term("lease", 7))
+    assert (facts["authority"], facts["fence"]) == ("lease", 7)
     assert (facts["attempt"], facts["failures"], facts["operation"]) == (attempt, failures, "repave")
     assert facts["request_id"].startswith("u-o1")
     assert facts["former_node"] == {"uid": "", "cordoned": False}

@@ -19,9 +19,11 @@ from kubernetes.client.rest import ApiException
 from tests.unit.reconciler.fakes import until
 
 from stargate_reconciler import leader as module
+from stargate_reconciler import model
 from stargate_reconciler.leader import REQUEST, Elector
 from stargate_reconciler.settings import Settings
 
+UID = "uid-of-the-lease"
 REFUSED = urllib3.exceptions.MaxRetryError(urllib3.HTTPConnectionPool("127.0.0.1"), "/", Exception("refused"))
 
 
@@ -56,7 +58,7 @@ class Leases:
     def _keep(self, body: client.V1Lease) -> client.V1Lease:
         self.version += 1
         self.lease = copy.deepcopy(body)
-        self.lease.metadata = client.V1ObjectMeta(name="l", resource_version=str(self.version))
+        self.lease.metadata = client.V1ObjectMeta(name="l", uid=UID, resource_version=str(self.version))
         return copy.deepcopy(self.lease)
 
     def read_namespaced_lease(self, *_: object) -> client.V1Lease:
@@ -188,15 +190,32 @@ def test_lost_races_take_nothing(leases: Leases, clock: Clock) -> None:
 def test_fence_counts_holders(leases: Leases, clock: Clock) -> None:
     """The fence number grows with each change of holder, and with no renewal."""
     a, b = elector(leases, "a"), elector(leases, "b")
+    a.is_leader = b.is_leader = True
     a._renew()
     a._renew()
-    first = a.fence
+    first = a.term
     b._renew()
     clock.now += 15
     b._renew()
     b._renew()
-    assert b.fence > first
-    assert b.fence == b._lock.fence == first + 1
+    assert first is not None
+    assert b.term == model.Term(UID, first.fence + 1)
+    assert first.authority == UID
+
+
+def test_no_term_after_a_pause(leases: Leases, clock: Clock) -> None:
+    """A holder that was paused beyond its deadline acts in nobody's name, even before it has noticed anything."""
+    a, b = elector(leases, "a"), elector(leases, "b")
+    a._renew()
+    assert a.term is None
+    a.is_leader = True
+    assert a.term == model.Term(UID, 1)
+    b._renew()
+    clock.now += 15
+    b._renew()
+    assert a.term is None
+    a._held_by_other()
+    assert a.term is None
 
 
 def test_lease_without_spec_is_free(leases: Leases, clock: Clock) -> None:

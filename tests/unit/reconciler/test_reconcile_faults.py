@@ -251,3 +251,22 @@ def test_worker_survives(
     assert b.daemon.metrics.registry.get_sample_value("stargate_reconciles_total", {"outcome": outcome}) == 1
     assert len(caplog.records) == logged
     assert [bool(r.exc_info) for r in caplog.records] == [isinstance(error, KeyError)] * logged
+
+
+def test_who_may_not_lead_any_more_writes_nothing(bench: Callable[..., Bench]) -> None:
+    """When the Lease may be another's by now, nothing is claimed, no status is written and no run is started."""
+    b = bench(raw_operation())
+    b.look()
+    b.daemon.term = lambda: None
+    b.launch_batches()
+    assert (b.runs, b.operation(), b.server.get("activeOperation")) == ([], {}, None)
+
+
+def test_a_result_that_comes_too_late_is_not_written(bench: Callable[..., Bench]) -> None:
+    """What a run of a former leader says in the end changes nothing: whoever leads now writes what there is."""
+    b = bench(raw_operation())
+    b.launch().end(BROKE)
+    b.daemon.term = lambda: None
+    with pytest.raises(WorldError, match="Lease"):
+        b.look()
+    assert b.operation()["phase"] == "Running"

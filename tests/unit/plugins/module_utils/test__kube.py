@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.unit.plugins.module_utils.scripted_api import Clock, Reply, ScriptedApi
 
-from ansible_collections.stargate.core.plugins.module_utils import _kube
+from ansible_collections.stargate.core.plugins.module_utils import _kube, _kube_files
 from ansible_collections.stargate.core.plugins.module_utils._errors import (
     Conflict,
     Denied,
@@ -304,7 +304,7 @@ def inline(directory: Path) -> str:
 def test_keys_are_never_in_a_file_that_can_outlive_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kubeconfig has inline is in memory, readable by path as long as the connection is open."""
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(_kube_files, "TMPFS", tmp_path / "tmp")
     for _ in range(2):  # the client remembers its files; the second connection must not be given the first one's
         connection = connected(inline(tmp_path), "", {})
         settings = connection.client.configuration
@@ -320,7 +320,7 @@ def test_keys_are_never_in_a_file_that_can_outlive_us(tmp_path: Path, monkeypatc
 def test_keys_without_files_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no files in memory they are in a private directory, removed at the end."""
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(_kube_files, "TMPFS", tmp_path / "tmp")
     monkeypatch.delattr(os, "memfd_create")
     connection = connected(inline(tmp_path), "", {})
     (directory,) = (tmp_path / "tmp").iterdir()

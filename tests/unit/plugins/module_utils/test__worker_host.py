@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
-from ansible_collections.stargate.core.plugins.module_utils._worker_host import LOCK_FILE, Done, Host, disk_errors
+from ansible_collections.stargate.core.plugins.module_utils._worker_host import Done, Host, disk_errors
 
 
 @pytest.fixture
@@ -158,22 +157,3 @@ def test_is_container(host: Host) -> None:
     assert not host.is_container
     host.write("/run/systemd/container", "systemd-nspawn\n")
     assert host.is_container
-
-
-def test_alone(host: Host) -> None:
-    """A second run waits until the first has ended, and gives up in the end."""
-    order = []
-
-    def second() -> None:
-        with host.alone(5):
-            order.append("second")
-
-    with host.alone(1):
-        assert oct(host.path(LOCK_FILE).parent.stat().st_mode)[-3:] == "700"
-        other = threading.Thread(target=second)
-        other.start()
-        with pytest.raises(StargateError) as caught, host.alone(0.3):
-            pass
-        order.append("first")
-    other.join()
-    assert (order, caught.value.code, caught.value.retryable) == (["first", "second"], "Busy", True)

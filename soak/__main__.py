@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m soak --seed N --faults N --ops N`: plays a soak, writes build/soak.json, says how to repeat it.
+
+Exits with 1 on a violation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from soak import enclosure, mutants, report
+from soak.daemons import ROOT
+from soak.scene import Plan, Scene
+from soak.world import World, say
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="scripts/soak", description="Throw faults at the real thing.")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the script of faults (random)")
+    parser.add_argument("--faults", type=int, default=10_000, help="how many have to hit, at least (%(default)s)")
+    parser.add_argument("--ops", type=int, default=2_000, help="how many Operations, at least (%(default)s)")
+    parser.add_argument("--hosts", type=int, default=40, help="how many machines (%(default)s)")
+    parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
+    parser.add_argument("--lease-seconds", type=float, default=5.0, help="of the reconcilers (%(default)s)")
+    parser.add_argument("--cancels", type=int, default=200, help="stops to measure at the end (%(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=180, help="seconds without news until Operations count as lost (%(default)s)"
+    )
+    parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
+    parser.add_argument("--keep", action="store_true", help="keep logs and hosts' disks even when all is well")
+    parser.add_argument("--docs", action="store_true", help="put the record into docs/reliability.md")
+    parser.add_argument("--commit", default="", help="what is played (the working tree)")
+    parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
+    parser.add_argument("--only", action="append", default=[], help="only this kind of large fault; repeatable")
+    parser.add_argument("--output", type=Path, default=ROOT / "build/soak.json", help="the results (%(default)s)")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Play a soak; returns 1 on a violation, 2 when it cannot be played here."""
+    words = sys.argv[1:]
+    asked = arguments(words)
+    if enclosure.is_inside():
+        return play(asked)
+    output: Path = asked.output.resolve()
+    output.unlink(missing_ok=True)
+    given = [*words, "--seed", str(asked.seed)]
+    try:
+        code = enclosure.enclosed("soak", given, output.parent)
+    except enclosure.CannotEnclose as error:
+        say(str(error))
+        return 2
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    say(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
+    if asked.docs and code == 0:
+        said = json.loads(output.read_text(encoding="utf-8"))
+        report.put_into(ROOT / "docs/reliability.md", report.table(said, played_on(asked.commit)))
+    return code
+
+
+def play(asked: argparse.Namespace) -> int:
+    """Play a soak in the enclosure; returns the exit code."""
+    plan = Plan(
+        asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
+        only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
+        cancels=asked.cancels,
+    )  # fmt: skip
+    scratch = enclosure.furnish()
+    world = World(scratch, lease_seconds=asked.lease_seconds)
+    mutant = mutants.named(asked.mutant) if asked.mutant else None
+    mutants.copied(scratch / "played", commit=asked.commit, mutant=mutant)
+    world.environ = mutants.environ(scratch / "played")
+    say(f"seed {plan.seed}: {plan.operations} Operations, {plan.faults} faults, {plan.hosts} hosts")
+    world.begin(plan.hosts)
+    outcome = Scene(world, plan).play()
+    report.write(enclosure.outside() / asked.output.name, outcome)
+    if outcome.violations or asked.keep:
+        keep(world, enclosure.outside() / f"{asked.output.stem}-kept")
+    world.end()
+    return report.tell(outcome)
+
+
+def played_on(commit: str) -> str:
+    """Return which commit was played, and when."""
+    command = ["git", "describe", "--always", commit or "--dirty"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    return f"commit {said or 'unknown'}, {time.strftime('%Y-%m-%d', time.gmtime())}"
+
+
+def keep(world: World, target: Path) -> None:
+    """Keep the reconcilers' logs and the hosts' disks of a soak that went wrong."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for daemon in world.daemons:
+        shutil.copy(daemon.log, target / f"daemon-{daemon.number}.log")
+    shutil.copytree(world.scratch / "hosts", target / "hosts", ignore=shutil.ignore_patterns("*_key"))
+    say("the reconcilers' logs and the hosts' disks are kept beside the results")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done to the requests of the daemons in a soak: the small faults of the script.
+
+A fault waits for the first request that it can be done to.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from soak import script
+from soak.proxy import Deed, Request
+
+PASS = Deed()
+
+
+class SmallFaults:
+    """The rule of one daemon's proxy."""
+
+    def __init__(self, seed: int, daemon: int) -> None:
+        self.calm = False
+        self._lock = threading.Lock()
+        self._small = script.small(seed, daemon)
+        self._watch = script.watch(seed, daemon)
+        self._next, self._next_of_watch = next(self._small), next(self._watch)
+        self._requests = self._events = 0.0
+
+    def before(self, request: Request) -> Deed:
+        """Say what is done to a request before it is passed on."""
+        if self.calm:
+            return PASS
+        with self._lock:
+            if request.is_watch:
+                return self._of_opening()
+            self._requests += 1
+            if self._requests < self._next.gap or not _fits(self._next.kind, request):
+                return PASS
+            if self._next.kind in ("lose", "late"):
+                return PASS
+            return self._taken(request)
+
+    def after(self, request: Request, status: int) -> Deed:
+        """Say what is done to an answer, or to an event of a watch."""
+        if self.calm:
+            return PASS
+        with self._lock:
+            if request.is_watch:
+                return self._of_event()
+            if self._requests < self._next.gap or self._next.kind not in ("lose", "late") or status >= 300:
+                return PASS
+            return self._taken(request)
+
+    def _taken(self, request: Request) -> Deed:
+        fault = self._next
+        name = "lost-answer-of-write" if fault.kind == "lose" and request.is_write else f"api-{fault.kind}"
+        self._next, self._requests = next(self._small), 0.0
+        most = 1.0 if "lease" in request.path else 2.0
+        return Deed(fault.kind, min(most, fault.seconds) if fault.kind in ("wait", "late") else 0.0, name)
+
+    def _of_opening(self) -> Deed:
+        if self._events < self._next_of_watch.gap or self._next_of_watch.kind != "gone":
+            return PASS
+        return self._taken_of_watch("gone", 0.0)
+
+    def _of_event(self) -> Deed:
+        self._events += 1
+        fault = self._next_of_watch
+        if self._events < fault.gap or fault.kind == "gone":
+            return PASS
+        if fault.kind == "silent":
+            return self._taken_of_watch("close", fault.seconds)
+        return self._taken_of_watch(fault.kind, 0.0)
+
+    def _taken_of_watch(self, deed: str, seconds: float) -> Deed:
+        name = f"watch-{self._next_of_watch.kind}"
+        self._next_of_watch, self._events = next(self._watch), 0.0
+        return Deed(deed, seconds, name)
+
+
+def _fits(kind: str, request: Request) -> bool:
+    """Whether a fault can be done to a request at all."""
+    if kind == "touch":
+        return request.method == "PATCH" and request.path.endswith("/status")
+    if kind == "stale":
+        return request.method == "GET" and "/stargate.io/" in request.path and "limit=500" in request.path
+    return True
