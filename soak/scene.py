@@ -174,7 +174,8 @@ class Scene:
         return sum((daemon.proxy.injected for daemon in self.world.daemons), Counter(self.trouble.injected))
 
     def _hits(self) -> int:
-        return sum(self._counted().values())
+        """How many faults have hit; of those that were chosen when only some are."""
+        return sum((self.trouble.injected if self.plan.only else self._counted()).values())
 
     def _report(self, now: float) -> None:
         if now - self._said < 10:
