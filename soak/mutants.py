@@ -146,7 +146,8 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
     words = (
         f"--seed {asked.seed} --ops {asked.ops} --faults {asked.faults} --hosts {asked.hosts} --mutant {mutant.name}"
     )
-    words += f" --lease-seconds {asked.lease_seconds} --mean-gap {asked.mean_gap} --patience 45 --cancels 0 --until-violation"
+    words += f" --lease-seconds {asked.lease_seconds} --mean-gap {asked.mean_gap}"
+    words += " --patience 45 --cancels 0 --until-violation"
     command = [sys.executable, "-m", "soak", *words.split()]
     command += ["--commit", asked.commit] if asked.commit else []
     command += [word for kind in mutant.faults for word in ("--only", kind)]
