@@ -150,6 +150,8 @@ def account(control_plane: Any, crds: Any, tmp_path: Path) -> Iterator[str]:
         with_shipped_rights(admin, control_plane.run)
         yield kubeconfig_of_account(admin, control_plane.kubeconfig, tmp_path)
         control_plane.run("apply", "-f", str(SHIPPED))
+        ours = ("server/rights", "provisioningprofile/profile", "secret/ssh")
+        control_plane.run("delete", "-n", "dc-west", "--ignore-not-found", *ours)
 
 
 def test_each_right_is_listed() -> None:
