@@ -157,6 +157,8 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
         subprocess.run(
             [*command, "--output", str(output)], stdout=file, stderr=file, check=False, timeout=asked.seconds
         )
+    if not output.exists():
+        raise RuntimeError(f"{mutant.name} could not be played: see {log}")
     said = json.loads(output.read_text(encoding="utf-8"))
     return list(said["violations"]), int(said["faults"])
 
