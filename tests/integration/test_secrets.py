@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
 from tests.integration.sshd import SshHost
@@ -94,6 +95,7 @@ def told(cluster: Cluster, daemon: DaemonProcess) -> str:
     return cluster.run("get", "operations,servers,events", "-o", "yaml") + daemon.log + "".join(kept)
 
 
+@pytest.mark.timeout(420)
 def test_no_secret_outlives_its_run(
     cluster: Cluster,
     daemon: DaemonProcess,
