@@ -46,7 +46,7 @@ class Upstream:
         self._context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
 
-    def connection(self, seconds: float = 30) -> http.client.HTTPSConnection:
+    def connection(self, seconds: float = 120) -> http.client.HTTPSConnection:
         """Return a new connection."""
         return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._context, timeout=seconds)
 

@@ -79,12 +79,13 @@ MUTANTS = (
         ("kill-guard", "drain-reconciler"),
     ),
     Mutant(
-        "no-resume",
+        "crash-is-the-end",
         "an Operation that was Running when its reconciler died is taken up again",
         f"{DAEMON}/plan.py",
-        "    waiting = [operation for operation in operations if not operation.phase.is_final]",
-        "    waiting = [o for o in operations if not o.phase.is_final]\n"
-        "    waiting = [o for o in waiting if o.phase is not Phase.RUNNING or o.uid in live]",
+        '    again = operation.time("retryAfter")\n',
+        "    if operation.phase is Phase.RUNNING:\n"
+        '        return [End(operation, _refusal("Interrupted", "It was interrupted."), touched=True)]\n'
+        '    again = operation.time("retryAfter")\n',
         ("kill-reconciler",),
     ),
     Mutant(
@@ -145,7 +146,8 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
     words = (
         f"--seed {asked.seed} --ops {asked.ops} --faults {asked.faults} --hosts {asked.hosts} --mutant {mutant.name}"
     )
-    words += f" --lease-seconds {asked.lease_seconds} --mean-gap 1 --patience 45 --cancels 0 --until-violation"
+    words += f" --lease-seconds {asked.lease_seconds} --mean-gap {asked.mean_gap}"
+    words += " --patience 45 --cancels 0 --until-violation"
     command = [sys.executable, "-m", "soak", *words.split()]
     command += ["--commit", asked.commit] if asked.commit else []
     command += [word for kind in mutant.faults for word in ("--only", kind)]
@@ -155,6 +157,8 @@ def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
         subprocess.run(
             [*command, "--output", str(output)], stdout=file, stderr=file, check=False, timeout=asked.seconds
         )
+    if not output.exists():
+        raise RuntimeError(f"{mutant.name} could not be played: see {log}")
     said = json.loads(output.read_text(encoding="utf-8"))
     return list(said["violations"]), int(said["faults"])
 
@@ -167,6 +171,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--ops", type=int, default=60, help="Operations of each (%(default)s)")
     parser.add_argument("--faults", type=int, default=60, help="faults of each (%(default)s)")
+    parser.add_argument("--mean-gap", type=float, default=1.0, help="more on a busy machine (%(default)s)")
     parser.add_argument("--hosts", type=int, default=12, help="(%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=5.0, help="more on a busy machine (%(default)s)")
     parser.add_argument("--seconds", type=int, default=900, help="time for each (%(default)s)")

@@ -174,7 +174,8 @@ class Scene:
         return sum((daemon.proxy.injected for daemon in self.world.daemons), Counter(self.trouble.injected))
 
     def _hits(self) -> int:
-        return sum(self._counted().values())
+        """How many faults have hit; of those that were chosen when only some are."""
+        return sum((self.trouble.injected if self.plan.only else self._counted()).values())
 
     def _report(self, now: float) -> None:
         if now - self._said < 10:
@@ -212,21 +213,14 @@ class Scene:
         time.sleep(1.0)
 
     def _judge(self, outcome: Outcome) -> None:
-        """Ask every witness."""
+        """Ask every witness; where the first violation was enough, what had no time to end is none."""
         found = outcome.violations
-        found += [f"Operation {x.name} ({x.uid}) is lost: {x.phase} {x.message}" for x in self.history.unfinished()]
-        found += self.history.violations + self.gone_wrong
-        for server in self.world.cluster.all("servers"):
-            holder = (server.get("status") or {}).get("activeOperation")
-            found += [f"Server {server['metadata']['name']} is still locked by {holder}"] if holder else []
-        for host in self.world.hosts:
-            found += verdict.of_witness(host) + verdict.of_journal(host)
-        left = verdict.marked()
-        outcome.survivors = len(left) + (outcome.stops.survivors if outcome.stops else 0)
-        if outcome.stops and outcome.stops.quantile(0.99) > LONGEST_STOP:
-            found.append(f"a stop takes {outcome.stops.quantile(0.99):.2f} s (p99), {LONGEST_STOP} are allowed")
-        found += [f"process {line} is left" for line in left]
+        found += self._worst() + self.gone_wrong
+        if not (self.plan.until_violation and found):
+            found += self._unended(outcome)
         self.history.stop()
+        for host in self.world.hosts:
+            found += verdict.of_journal(host)
         for daemon in self.world.daemons:
             found += verdict.of_runs(daemon.directory / "runs")
             dead = verdict.zombies(daemon.pid) if daemon.pid else []
@@ -237,6 +231,19 @@ class Scene:
         if Path(meddling.CANARY).exists():
             found.append("what a hostile object wanted was executed")
         outcome.ended = {**self.history.phases(), **self.history.reasons()}
+
+    def _unended(self, outcome: Outcome) -> list[str]:
+        """Return what has not ended although everything has had its time."""
+        found = [f"Operation {x.name} ({x.uid}) is lost: {x.phase} {x.message}" for x in self.history.unfinished()]
+        for server in self.world.cluster.all("servers"):
+            holder = (server.get("status") or {}).get("activeOperation")
+            found += [f"Server {server['metadata']['name']} is still locked by {holder}"] if holder else []
+        left = verdict.marked()
+        found += [f"process {line} is left" for line in left]
+        outcome.survivors = len(left) + (outcome.stops.survivors if outcome.stops else 0)
+        if outcome.stops and outcome.stops.quantile(0.99) > LONGEST_STOP:
+            found.append(f"a stop takes {outcome.stops.quantile(0.99):.2f} s (p99), {LONGEST_STOP} are allowed")
+        return found
 
     def _secrets(self) -> list[str]:
         """Look for the SSH key everywhere but where it belongs."""

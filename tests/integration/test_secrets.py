@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
 from tests.integration.sshd import SshHost
@@ -70,7 +71,7 @@ def write(directory: Path, name: str, *, code: int = 0, pause: int = 0) -> None:
     (directory / f"{name}.yml").write_text(text, encoding="utf-8")
 
 
-def prepared(cluster: Cluster, daemon: DaemonProcess, directory: Path, key: str, host: SshHost) -> list[str]:
+def prepared(cluster: Cluster, daemon: DaemonProcess, directory: Path, *, key: str, host: SshHost) -> list[str]:
     """Write the operations, apply what they need, start the daemon; returns the canaries."""
     directory.mkdir()
     write(directory, "good")
@@ -94,6 +95,7 @@ def told(cluster: Cluster, daemon: DaemonProcess) -> str:
     return cluster.run("get", "operations,servers,events", "-o", "yaml") + daemon.log + "".join(kept)
 
 
+@pytest.mark.timeout(420)
 def test_no_secret_outlives_its_run(
     cluster: Cluster,
     daemon: DaemonProcess,
@@ -103,7 +105,7 @@ def test_no_secret_outlives_its_run(
 ) -> None:
     """Success, failure, cancel and kill -9 leave no canary in any place, and a run shows none while it is going on."""
     (host,) = ssh_hosts(1)
-    canaries = prepared(cluster, daemon, tmp_path / "operations", key, host)
+    canaries = prepared(cluster, daemon, tmp_path / "operations", key=key, host=host)
     for act, phase in (("good", "Succeeded"), ("bad", "Failed")):
         cluster.apply(operation(act, "s0", act, provisioningProfileRef=REF, retryLimit=0))
         cluster.phase(act, phase, seconds=120)
@@ -116,9 +118,7 @@ def test_no_secret_outlives_its_run(
             cluster.phase(name, "Failed")
     daemon.kill()
     time.sleep(2)
-    daemon.start("--once", "--dry-run")  # the next one removes what a killed one left in memory
-    assert daemon.process is not None
-    daemon.process.wait(60)
+    daemon.once("--dry-run")  # the next one removes what a killed one left in memory
     said = told(cluster, daemon)
     assert [canary[:12] for canary in canaries if canary in said] == []
     assert {canary[:12]: kept_in_files(canary, *PLACES) for canary in canaries if kept_in_files(canary, *PLACES)} == {}

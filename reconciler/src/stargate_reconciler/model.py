@@ -159,8 +159,9 @@ class Operation:
     def seconds(self, name: str) -> float | None:
         """Return a duration of the spec in seconds, None when it is not set; what is out of bounds is cut to them."""
         value = self.spec.get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(min(max(value, 0), _server.LONGEST)) if is_number else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return float(min(max(value, 0), _server.LONGEST))
 
     def time(self, name: str) -> datetime | None:
         """Return a timestamp of the status, None when it is not set."""
