@@ -34,6 +34,8 @@ class Life:
     changed: float = field(default_factory=time.monotonic)
     deleted: bool = False
     cancelled: bool = False
+    edited: bool = False
+    """Whether something else was asked for before it had begun."""
 
     @property
     def is_over(self) -> bool:
@@ -96,6 +98,7 @@ class History:
         status = item.get("status") or {}
         phase, attempts = str(status.get("phase") or ""), int(status.get("attempts") or 0)
         life.cancelled = life.cancelled or bool(item["spec"].get("cancel"))
+        life.edited = life.edited or (attempts == 0 and item["spec"]["operation"] != life.act)
         if life.phase in FINAL and phase != life.phase:
             self._complain(life, f"was {life.phase} and became {phase or 'nothing'}")
         if attempts < life.attempts:
@@ -167,6 +170,8 @@ def _lie(life: Life) -> str:
     allowed = USERS_FAULT.get(life.kind, frozenset()) | WORLDS_FAULT
     if life.cancelled:
         allowed |= {"Cancelled"}
+    if life.edited:  # before it had begun, so that it counts
+        allowed |= {"UnknownOperation"}
     if life.kind in HOSTILE and life.reason == "InvalidSpec" and life.attempts:
         return "was run although it is not fit to be"
     return "" if life.reason in allowed else f"failed for the reason '{life.reason}', which cannot be"

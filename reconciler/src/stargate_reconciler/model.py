@@ -115,7 +115,7 @@ class Operation:
         }
         begun = _mapping(status.get("acceptedSpec"))
         valid = {key: _text(begun.get(key)) for key in wanted} if begun else wanted
-        phase = status.get("phase")
+        phase = _text(status.get("phase"))
         return cls(
             raw=raw,
             namespace=_text(meta.get("namespace")),
