@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 
 from stargate_reconciler import rules
+from stargate_reconciler.kube import connect
 
 Object = dict[str, Any]
 
@@ -98,7 +99,7 @@ def applied(kubectl: Kubectl) -> dict[Path, subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="module")
 def objects(kubectl: Kubectl, applied: Any) -> client.CustomObjectsApi:
     """Return a client that can write statuses, which kubectl of all versions cannot."""
-    return client.CustomObjectsApi(config.new_client_from_config(kubectl.kubeconfig))
+    return client.CustomObjectsApi(connect(kubectl.kubeconfig, None).api_client)
 
 
 def merged(objects: client.CustomObjectsApi, what: str, **status: Any) -> Object:

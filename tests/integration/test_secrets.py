@@ -88,7 +88,7 @@ def prepared(cluster: Cluster, daemon: DaemonProcess, directory: Path, *, key: s
     }
     spec = {"sshCredentialsSecretRef": "ssh", "cloudInitSecretRef": "cloud"}
     cluster.apply(cloud_init, secret(key, host.user), profile(**spec), *on_hosts([host]))
-    daemon.start("--operations-dir", str(directory))
+    daemon.start("--operations-dir", str(directory), "--lease-seconds", "60")
     return [key.splitlines()[2], USER_DATA.rsplit(maxsplit=1)[-1], BOOTSTRAP, AUTH_KEY, key_of(cluster.kubeconfig)]
 
 
@@ -130,7 +130,7 @@ def test_no_secret_outlives_its_run(
 def test_only_the_given_addresses_listen(cluster: Cluster, daemon: DaemonProcess, tmp_path: Path) -> None:
     """The daemon listens on the two addresses that it was given and on no other, and so does nothing that it starts."""
     (tmp_path / "slow.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks:\n    - pause: {seconds: 20}\n")
-    daemon.start("--operations-dir", str(tmp_path))
+    daemon.start("--operations-dir", str(tmp_path), "--lease-seconds", "60")
     cluster.apply(server("s"), operation("o", "s", "slow"))
     cluster.phase("o", "Running", seconds=120)
     time.sleep(2)
