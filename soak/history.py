@@ -35,7 +35,7 @@ class Life:
     deleted: bool = False
     cancelled: bool = False
     edited: bool = False
-    """Whether something else was asked for before it had begun."""
+    """Whether something else was asked for before it had begun, maybe in the one whose name and spec it has taken over."""
 
     @property
     def is_over(self) -> bool:
@@ -46,6 +46,10 @@ class Life:
     def kind(self) -> str:
         """Its kind in the script."""
         return self.name.partition("-")[0]
+
+
+EDITED = "soak-nothing"
+"""What the fault edit-operation asks for."""
 
 
 class History:
@@ -98,7 +102,7 @@ class History:
         status = item.get("status") or {}
         phase, attempts = str(status.get("phase") or ""), int(status.get("attempts") or 0)
         life.cancelled = life.cancelled or bool(item["spec"].get("cancel"))
-        life.edited = life.edited or (attempts == 0 and item["spec"]["operation"] != life.act)
+        life.edited = life.edited or (attempts == 0 and item["spec"]["operation"] == EDITED)
         if life.phase in FINAL and phase != life.phase:
             self._complain(life, f"was {life.phase} and became {phase or 'nothing'}")
         if attempts < life.attempts:

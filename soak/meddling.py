@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from soak import script
 from soak.cluster import Cluster, Object
-from soak.history import History, Life
+from soak.history import EDITED, History, Life
 from soak.script import Fault, Order
 from soak.trouble import Trouble
 from soak.world import PROFILES, custom
@@ -56,9 +56,7 @@ class Meddling:
     def _edit(self, fault: Fault) -> bool:
         """Ask for something else in an Operation that was accepted: it must not be heard."""
         life = self._pick(fault)
-        return life is not None and self._cluster.merge(
-            "operations", life.name, {"spec": {"operation": "soak-nothing"}}
-        )
+        return life is not None and self._cluster.merge("operations", life.name, {"spec": {"operation": EDITED}})
 
     def _cancel(self, fault: Fault) -> bool:
         life = self._pick(fault)

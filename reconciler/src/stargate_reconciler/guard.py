@@ -136,6 +136,9 @@ def main(arguments: list[str]) -> int:
         Path(pidfile).write_text(str(os.getpid()), encoding="ascii")
         child = subprocess.Popen(command, preexec_fn=_last_breath)  # noqa: PLW1509 - no other thread in this process
         code = child.wait()
+    except OSError as error:
+        print(f"Failed to start {command[0]}: {error}", file=sys.stderr)
+        code = 1
     except Stop:
         code = STOPPED
         if child is not None:

@@ -81,6 +81,15 @@ def test_exit_code_is_the_commands(start: Callable[..., Started], tmp_path: Path
     assert int((tmp_path / "guard").read_text()) == process.pid
 
 
+def test_what_cannot_be_started_is_one_sentence(tmp_path: Path) -> None:
+    """A disk that is full, or a program that is not there, ends the guard with what the system says, no traceback."""
+    for pidfile, program in ((tmp_path / "none" / "pid", "true"), (tmp_path / "pid", "/no/such/program")):
+        command = [sys.executable, "-I", "-S", guard.__file__, str(pidfile), program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"Failed to start {program}: " in done.stderr
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stop_ends_the_command(start: Callable[..., Started], signum: signal.Signals) -> None:
     """A stop is passed on, and the guard says that it was one."""
