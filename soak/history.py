@@ -35,7 +35,7 @@ class Life:
     deleted: bool = False
     cancelled: bool = False
     edited: bool = False
-    """Whether something else was asked for before it had begun, maybe in the one whose name and spec it has taken over."""
+    """Whether something else was asked for before it had begun, maybe in the one whose name and spec it has."""
 
     @property
     def is_over(self) -> bool:

@@ -31,13 +31,13 @@ def played(part: str, *words: str) -> str:
 
 
 def test_faults_do_no_harm(tmp_path: Path) -> None:
-    """Forty Operations under two hundred faults: none lost, none done twice, none that lies, nothing left."""
+    """Operations under a hundred faults: none lost, none done twice, none that lies, nothing left."""
     output = tmp_path / "soak.json"
-    size = ("--seed", "7", "--ops", "40", "--faults", "200", "--hosts", "8", "--cancels", "4")
+    size = ("--seed", "7", "--ops", "24", "--faults", "100", "--hosts", "8", "--cancels", "4")
     played("soak", *size, "--output", str(output))
     said = json.loads(output.read_text(encoding="utf-8"))
     assert (said["violations"], said["survivors"]) == ([], 0)
-    assert (said["operations"] >= 40, said["faults"] >= 200) == (True, True)
+    assert (said["operations"] >= 24, said["faults"] >= 100) == (True, True)
 
 
 def test_a_kill_at_a_write_loses_nothing() -> None:
