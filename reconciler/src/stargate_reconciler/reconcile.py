@@ -105,7 +105,8 @@ class Reconciler:
                 outcome = "error"
                 delay = self.queue.failed(key)
                 known = isinstance(error, ReconcilerError)
-                logger.warning("Server %s/%s: %s. Again in %.1f s", *key, error, delay, exc_info=not known)
+                what = str(error).rstrip(".")
+                logger.warning("Server %s/%s: %s. Again in %.1f s", *key, what, delay, exc_info=not known)
             finally:
                 self.queue.done(key)
                 self.metrics.reconciles.labels(outcome).inc()
