@@ -23,7 +23,10 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ImportError:  # who reads cluster-info runs where ansible-core is, which brings it
+    yaml = None  # type: ignore[assignment]  # never used then
 
 from ansible_collections.stargate.core.plugins.module_utils._certificates import certificates
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError
@@ -70,7 +73,7 @@ def token_id(node: str) -> str:
     """
     number = int.from_bytes(hashlib.sha256(f"stargate:{node}".encode()).digest(), "big")
     digits = []
-    for _ in range(ID_LENGTH):
+    for __ in range(ID_LENGTH):
         number, digit = divmod(number, len(ALPHABET))
         digits.append(ALPHABET[digit])
     return "".join(digits)
@@ -78,7 +81,7 @@ def token_id(node: str) -> str:
 
 def new_token(node: str) -> Token:
     """Return a Node's next token."""
-    return Token(token_id(node), "".join(secrets.choice(ALPHABET) for _ in range(SECRET_LENGTH)))
+    return Token(token_id(node), "".join(secrets.choice(ALPHABET) for __ in range(SECRET_LENGTH)))
 
 
 def secret_name(identifier: str) -> str:
@@ -133,7 +136,7 @@ def cluster_info(config_map: Object | None) -> ClusterInfo:
 def is_signed(config_map: Object | None, token: Token) -> bool:
     """Whether cluster-info is signed with this very token, not with an earlier one of the same public half."""
     data = (config_map or {}).get("data") or {}
-    header, _, rest = str(data.get(f"jws-kubeconfig-{token.id}", "")).partition(".")
+    header, __, rest = str(data.get(f"jws-kubeconfig-{token.id}", "")).partition(".")
     signature = rest.rpartition(".")[2]
     try:
         if json.loads(_unpadded(header)).get("alg") != "HS256":
@@ -171,7 +174,7 @@ def dns_of(config_map: Object | None) -> tuple[str, str]:
     """Return the cluster's DNS domain and its DNS server as kubeadm sets it up; empty when kubeadm-config is silent."""
     try:
         found = yaml.safe_load(((config_map or {}).get("data") or {})["ClusterConfiguration"])["networking"]
-        subnet = str(found.get("serviceSubnet") or "").split(",")[0]
+        subnet = str(found.get("serviceSubnet") or "").split(",", maxsplit=1)[0]
         server = str(ip_network(subnet)[10]) if subnet else ""
         return str(found.get("dnsDomain") or ""), server
     except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError):

@@ -46,8 +46,8 @@ def hierarchies(mountinfo: str) -> list[Hierarchy]:
     """Return the trees that /proc/self/mountinfo shows, each once."""
     known: dict[frozenset[str], Hierarchy] = {}
     for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
+        before, __, after = line.partition(" - ")
+        kind, __, options = after.split(" ", 2)
         if kind not in ("cgroup", "cgroup2"):
             continue
         words = options.split(",")
@@ -143,6 +143,6 @@ def _pids(top: Path) -> list[int]:
 
 
 def _discard(top: Path) -> None:
-    for directory, _, _ in os.walk(top, topdown=False):
+    for directory, __, __ in os.walk(top, topdown=False):
         with suppress(OSError):  # not empty yet
             Path(directory).rmdir()

@@ -46,7 +46,7 @@ def installed(status: str, names: Iterable[str]) -> dict[str, Package]:
     for name in names:
         match = re.search(rf"^Package: {re.escape(name)}\n(?:[^\n]+\n)*", status, re.MULTILINE)
         fields = _fields(match[0]) if match else {}
-        want, _, state = (fields.get("Status", "") + "  ").split(" ", 2)
+        want, __, state = (fields.get("Status", "") + "  ").split(" ", 2)
         if state.strip() == "installed":
             packages[name] = Package(name, fields["Version"], fields.get("Architecture", ""), is_held=want == "hold")
     return packages

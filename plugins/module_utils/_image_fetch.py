@@ -19,7 +19,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError, Unavailable, clipped
 
@@ -187,7 +187,7 @@ def _open(url: str, headers: dict[str, str], limits: Limits) -> HTTPResponse:
     if urlsplit(url).scheme not in ("http", "https"):
         raise Invalid(f"Failed to load the image {shown(url)}: not an address that begins with http:// or https://.")
     plain = {"User-Agent": "stargate.core", "Accept-Encoding": "identity", **headers}
-    response: HTTPResponse = urlopen(Request(url, headers=plain), timeout=limits.stall)  # noqa: S310  # checked above
+    response: HTTPResponse = build_opener().open(Request(url, headers=plain), timeout=limits.stall)  # noqa: S310  # checked above
     return response
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, ip_network
 from itertools import chain, count, islice
+from typing import Any
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import Conflict, Invalid
 
@@ -24,7 +25,7 @@ POD_PREFIX = 24
 PORTS = range(20000, 30000)  # below what Linux gives to outgoing connections
 SLIRP = IPv4Network("10.0.2.0/24")  # what user-mode networks use on the router's other side
 
-Book = Mapping[str, Mapping[str, str | int]]
+Book = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def without_lease(book: Book, key: str) -> dict[str, Mapping[str, str | int]]:
 
 def gateway(wanted: Wanted) -> str:
     """Return where a machine's default route goes: the router, the host's bridge, or "" (by its other interface)."""
-    network, _ = _networks(wanted)
+    network, __ = _networks(wanted)
     if wanted.network == "bridge":
         return str(network[HOST])
     return "" if wanted.role == "router" else str(network[ROUTER])

@@ -56,7 +56,7 @@ def hold(operation: Operation | None, journal: Journal) -> None:
         return
     outlets = _outlets()
     if _cut(outlets, 0):
-        sys.exit(1)
+        raise SystemExit(1)
     _enter_scope(operation)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

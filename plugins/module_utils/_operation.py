@@ -85,9 +85,9 @@ def told(said: object) -> Operation | None:
     return operation
 
 
-def current(environ: Mapping[str, str] = os.environ) -> Operation | None:
+def current(environ: Mapping[str, str] | None = None) -> Operation | None:
     """Return the Operation that this process works for, None when it works for none."""
-    return parsed(environ.get(VARIABLE, ""))
+    return parsed((os.environ if environ is None else environ).get(VARIABLE, ""))
 
 
 def carried(pid: int) -> Operation | None:

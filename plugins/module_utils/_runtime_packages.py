@@ -105,7 +105,7 @@ def _install(ledger: Ledger, wanted: Wanted, names: list[str], *, vendors: bool)
 def distribution(host: Host) -> tuple[str, str]:
     """Return the distribution whose packages this machine takes, and the code name of its release."""
     lines = (host.text("/etc/os-release") or "").splitlines()
-    fields = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
+    fields = {key: value.strip("\"'") for key, __, value in (line.partition("=") for line in lines)}
     family = "ubuntu" if "ubuntu" in f"{fields.get('ID')} {fields.get('ID_LIKE')}" else "debian"
     codename = fields.get("UBUNTU_CODENAME") or fields.get("VERSION_CODENAME") or ""
     if not codename:

@@ -106,7 +106,7 @@ class Task:
             found = self._found()
             return [found] if found else []
         try:
-            servers, _ = self.cluster.items(self.list, f"list the Servers of namespace {self.namespace}")
+            servers, __ = self.cluster.items(self.list, f"list the Servers of namespace {self.namespace}")
         except NotFound:  # where the kind itself is unknown, none was made
             return []
         return [server for server in servers if self.params["site"] in ("", owner(server))]

@@ -132,8 +132,8 @@ def names(inputs: Mapping[str, Any], deploy_num: str = "") -> dict[str, Any]:
 def refuse(found: Sequence[Problem], doing: str) -> None:
     """Raise one Invalid for all problems, with their code when they share it, else InvalidInput."""
     if found:
-        codes = {code for code, _ in found}
-        text = " ".join(sentence for _, sentence in found)
+        codes = {code for code, __ in found}
+        text = " ".join(sentence for __, sentence in found)
         raise Invalid(f"Failed to {doing}: {text}", code=codes.pop() if len(codes) == 1 else "InvalidInput")
 
 

@@ -115,7 +115,7 @@ class Task:
         directory = self._directory(router)
         machines = self._chosen([m for m in self.places.machines(namespace, router) if m.namespace == namespace])
         workers = {m.name for m in self.places.machines(namespace, router) if m.role == "worker"}
-        whole = workers <= {name for name, _, _ in machines}
+        whole = workers <= {name for name, __, __ in machines}
         listed = [{"name": n, "role": r, "provider": p} for n, r, p in machines if whole or r == "worker"]
         known = files.record(directory)
         paths = files.leftovers(directory) if whole else []
@@ -123,7 +123,7 @@ class Task:
             "name": router,
             "namespace": namespace,
             "whole": whole,
-            "provider": known.get("provider") or self.inputs["provider"] or next((p for _, _, p in machines), ""),
+            "provider": known.get("provider") or self.inputs["provider"] or next((p for __, __, p in machines), ""),
             "definition": known.get("definition") or self.inputs["definition"],
             "machines_dir": str(self.places.machines_dir),
             "kubeconfig": self._kubeconfig(),

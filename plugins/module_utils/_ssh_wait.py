@@ -66,7 +66,7 @@ def await_all(
         pending: dict[Future[None], Host] = {pool.submit(attempt.run): attempt.host for attempt in attempts}
         try:
             while pending:
-                done, _ = wait(pending, timeout=patience.every, return_when=FIRST_COMPLETED)
+                done, __ = wait(pending, timeout=patience.every, return_when=FIRST_COMPLETED)
                 elapsed = time.monotonic() - started
                 answered = _taken(pending, done)
                 seconds.update(dict.fromkeys(answered, round(elapsed, 1)))
@@ -130,7 +130,7 @@ class _Attempts:
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as self._process:
             try:
-                _, said = self._process.communicate(timeout=limit)
+                __, said = self._process.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 return f"ssh did not end in {limit:.0f} s"
