@@ -50,7 +50,7 @@ MUTANTS = (
         "no-journal",
         "the host refuses older attempts and fences, and a second begin of a destructive step",
         f"{COLLECTION}/plugins/module_utils/_operation.py",
-        '    return parsed(environ.get(VARIABLE, ""))',
+        '    return parsed((os.environ if environ is None else environ).get(VARIABLE, ""))',
         "    return None",
         ("kill-reconciler", "kill-ssh", "restart-sshd-sessions", "link-down-in-wipe"),
     ),

@@ -15,6 +15,7 @@ from pathlib import Path
 from soak import cancels, meddling, script, verdict
 from soak.cancels import Stops
 from soak.cluster import Object, Refused
+from soak.daemons import Daemon
 from soak.enclosure import run, written_to
 from soak.history import History, Life
 from soak.meddling import Meddling
@@ -28,6 +29,8 @@ RARER = 40
 """How much rarer faults of who leads are than the others."""
 ZOMBIES = 3
 """Children of a reconciler that may be dead and not waited for: those that have died just now."""
+BURIED_SECONDS = 40.0
+"""Seconds after which a reconciler has taken leave of every process that has died."""
 GONE_SECONDS = 4.0
 """Seconds after which nothing may be left of a reconciler that has ended (2 on a machine that is not this busy)."""
 LONGEST_STOP = 2.0
@@ -185,6 +188,15 @@ class Scene:
         bad = len(self.history.violations)
         say(f"{self._created} Operations ({phases}), {self._hits()} faults, {bad} violations")
 
+    def _zombies(self, daemon: Daemon) -> list[str]:
+        """Return the dead children of a reconciler when it has had the time to take leave of them."""
+        deadline = time.monotonic() + BURIED_SECONDS
+        while len(dead := verdict.zombies(daemon.pid) if daemon.pid else []) > ZOMBIES:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        return dead
+
     def _worst(self) -> list[str]:
         """Return the violations that can be seen before the end."""
         return self.history.violations + [line for host in self.world.hosts for line in verdict.of_witness(host)]
@@ -223,7 +235,7 @@ class Scene:
             found += verdict.of_journal(host)
         for daemon in self.world.daemons:
             found += verdict.of_runs(daemon.directory / "runs")
-            dead = verdict.zombies(daemon.pid) if daemon.pid else []
+            dead = self._zombies(daemon)
             found += [f"reconciler {daemon.number} has {len(dead)} zombies: {set(dead)}"] if len(dead) > ZOMBIES else []
             daemon.stop()
             found += daemon.complaints + daemon.bugs()

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 OK, FAILED, WAITING = 0, 1, 3
 """Exit codes: all done; something failed (or the Lease was lost); --once left something waiting."""
 STOP_SECONDS = 5.0
+BURY_SECONDS = 5.0
+"""How often dead processes that runs have left to this one are taken leave of."""
 
 
 class Daemon:
@@ -124,7 +126,11 @@ class Daemon:
         self._stop.set()
 
     def _wait(self) -> None:
+        buried = time.monotonic()
         while not self._stop.wait(0.2):
+            if time.monotonic() - buried > BURY_SECONDS:
+                self.reconciler.runs.bury()
+                buried = time.monotonic()
             if self.settings.once and self._is_drained():
                 return
 

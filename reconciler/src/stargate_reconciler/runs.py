@@ -70,6 +70,11 @@ class Runs:
         """Forget a run that has ended."""
         with self._lock:
             self._runs.pop(run.id, None)
+        self.bury()
+
+    def bury(self) -> None:
+        """Take leave of what runs have left dead; to be called now and then."""
+        with self._lock:
             self._orphans.bury()
 
     def of(self, uid: str) -> list[Run]:
