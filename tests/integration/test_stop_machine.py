@@ -6,6 +6,7 @@ No daemon is needed for it: ansible-playbook is killed as the kernel would. Need
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -70,9 +71,10 @@ def test_it_ends_with_its_connection(machine: Worker, tmp_path: Path) -> None:
     for pid in subprocess.run(
         ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False
     ).stdout.split():
-        os.kill(int(pid), signal.SIGKILL)  # the connection that ssh keeps open in the background
+        with contextlib.suppress(ProcessLookupError):  # the connection that ssh keeps open, gone already maybe
+            os.kill(int(pid), signal.SIGKILL)
     seconds = until(lambda: machine.ssh(count).strip() == "1")
-    assert seconds < 3.0  # a look takes a second itself
+    assert seconds < 5.0  # 2 s, and a look that takes a second or two itself
     assert machine.ssh("pgrep -ax sleep").endswith(" 400")
     states = json.loads(machine.ssh("sudo cat /var/lib/stargate/operation.json"))["history"]
     assert [(entry["step"], entry["state"]) for entry in states] == [("service", "done"), ("work", "killed")]
