@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 
 from stargate_reconciler.errors import ReconcilerError
 from stargate_reconciler.local.binaries import obtain
@@ -21,6 +22,10 @@ from stargate_reconciler.local.places import Places
 from stargate_reconciler.local.programs import NEEDED, Request
 
 ROOT = Path(__file__).parents[1]
+
+# Ansible's loader takes over the import of collections. Were it to come after some of ours were imported without it, it
+# would not know what they are: it comes first, whichever tests share a process.
+init_plugin_loader()
 
 
 class RunningControlPlane:

@@ -136,9 +136,9 @@ def _write(path: Path, value: str) -> None:
 
 def _pids(top: Path) -> list[int]:
     found: list[int] = []
-    for path in top.rglob("cgroup.procs"):
+    for directory, __, __ in os.walk(top):  # passes over groups that go while it walks, which Path.rglob does not
         with suppress(OSError):
-            found += [int(word) for word in path.read_text(encoding="ascii").split()]
+            found += [int(word) for word in Path(directory, "cgroup.procs").read_text(encoding="ascii").split()]
     return [pid for pid in found if pid]
 
 

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,10 +101,12 @@ def tidy(settings: Settings, live: Sequence[str]) -> int:
 
 def _size(path: Path) -> int:
     """Return the bytes in a directory, as far as they can be counted: another sweep may be removing it."""
-    try:
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    except OSError:
-        return 0
+    total = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += Path(directory, name).lstat().st_size
+    return total
 
 
 def _modified(path: Path) -> float:

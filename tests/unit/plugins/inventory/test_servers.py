@@ -7,8 +7,6 @@ What needs an API server is in tests/integration/test_inventory.py.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,10 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader, inventory_loader
+from ansible.plugins.loader import inventory_loader
 from ansible.template import Templar
 
 Object = dict[str, Any]
-
-
-def loaded() -> list[str]:
-    """Return the names of the modules of collections that are imported now."""
-    return [name for name in sys.modules if name.partition(".")[0] == "ansible_collections"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collections() -> Iterator[None]:
-    """Let Ansible import the collection itself: it refuses what other tests have imported as plain Python."""
-    plain = {name: sys.modules.pop(name) for name in loaded()}
-    init_plugin_loader()
-    yield
-    for name in loaded():
-        del sys.modules[name]
-    sys.modules.update(plain)
 
 
 def server(name: str, namespace: str = "dc-west", *, state: str = "ready", **spec: Any) -> Object:

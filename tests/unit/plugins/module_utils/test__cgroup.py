@@ -6,9 +6,12 @@ A directory takes no processes, so killing is shown with files that name process
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +124,21 @@ def test_groups_go_with_their_processes(
     assert [path.name for path in tmp_path.rglob("sg-*")] == ["sg-w2"]
     assert not (tmp_path / "unified/stargate").exists()
     empty(trees, "sg-w1")
+
+
+def test_groups_that_go_meanwhile(trees: list[Hierarchy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that ends takes its own groups away while they are looked through."""
+    make(trees, "sg-w1", memory=1, cpus=1)
+    (tmp_path / "unified/stargate/sg-w1/machine/inner/deep").mkdir(parents=True)
+    real = os.scandir
+
+    def vanish(path: str = ".") -> Any:
+        if str(path).endswith("inner"):
+            shutil.rmtree(path, ignore_errors=True)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", vanish)
+    assert _cgroup._pids(tmp_path / "unified/stargate/sg-w1") == []
 
 
 def test_groups_that_stay(trees: list[Hierarchy], tmp_path: Path) -> None:
