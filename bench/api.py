@@ -27,19 +27,30 @@ class ApiError(RuntimeError):
     """The API server refused a request, or something that was waited for did not come."""
 
 
+class Upstream:
+    """Where a local API server is, and who we are to it: its admin."""
+
+    def __init__(self, port: int, pki: Path) -> None:
+        self.port = port
+        self._context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        self._context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+
+    def connection(self, seconds: float = 120) -> http.client.HTTPSConnection:
+        """Return a new connection, on which an answer may take so many seconds."""
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._context, timeout=seconds)
+
+
 class Api:
     """One connection per thread to an API server, as admin."""
 
     def __init__(self, port: int, pki: Path) -> None:
-        self._port = port
-        self._context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        self._upstream = Upstream(port, pki)
         self._local = threading.local()
         self.namespaces: list[str] = []
 
     def connection(self) -> http.client.HTTPSConnection:
         """Return a new connection."""
-        return http.client.HTTPSConnection("127.0.0.1", self._port, context=self._context, timeout=60)
+        return self._upstream.connection(seconds=60)
 
     def request(self, method: str, where: str, body: Object | None = None) -> Object:
         """Return the answer's object; raises ApiError for any but 2xx."""

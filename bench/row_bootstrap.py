@@ -96,15 +96,12 @@ class Worker:
         said = self._run([*command, json.dumps({**wanted, "wait": BOOT_SECONDS})], BOOT_SECONDS)
         made = json.loads(said.partition(" => ")[2])["machine"]
         self.kind = f"{made['provider']} {made['accel']}".removesuffix(" none")
+        reached = {"ssh_config": self.environ["SSH_CONFIG"], "hosts": [{"name": NAME}], "timeout": BOOT_SECONDS}
+        self._run(
+            [f"{BIN}/ansible", "localhost", "-m", "stargate.core.ssh_wait", "-a", json.dumps(reached)], BOOT_SECONDS
+        )
         ready = "cloud-init status --wait >/dev/null && { systemctl is-system-running --wait || true; }"
-        deadline = time.monotonic() + BOOT_SECONDS
-        while True:
-            try:
-                self._run(["ssh", "-F", self.environ["SSH_CONFIG"], NAME, ready], BOOT_SECONDS)
-                return
-            except WorldError:  # a machine that boots behind its router does not answer yet
-                if time.monotonic() > deadline:
-                    raise
+        self._run(["ssh", "-F", self.environ["SSH_CONFIG"], NAME, ready], BOOT_SECONDS)
 
     def by_script(self) -> float:
         """Return how long the script took to make a Node of the machine, in seconds."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from bench.api import Upstream
 
 Object = dict[str, Any]
 
@@ -36,19 +36,6 @@ def path(kind: str, name: str = "", part: str = "") -> str:
     if kind == "leases":
         base = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
     return "/".join(part for part in (base, name, part) if part)
-
-
-class Upstream:
-    """Where the API server is, and who we are to it."""
-
-    def __init__(self, port: int, pki: Path) -> None:
-        self.port = port
-        self._context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-
-    def connection(self, seconds: float = 120) -> http.client.HTTPSConnection:
-        """Return a new connection."""
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._context, timeout=seconds)
 
 
 class Cluster:

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from soak.cluster import MERGE, Upstream
+from bench.api import Upstream
+
+from soak.cluster import MERGE
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "accept-encoding"})

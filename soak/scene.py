@@ -191,11 +191,9 @@ class Scene:
     def _zombies(self, daemon: Daemon) -> list[str]:
         """Return the dead children of a reconciler when it has had the time to take leave of them."""
         deadline = time.monotonic() + BURIED_SECONDS
-        while len(dead := verdict.zombies(daemon.pid) if daemon.pid else []) > ZOMBIES:
-            if time.monotonic() > deadline:
-                break
+        while daemon.pid and len(dead := verdict.zombies(daemon.pid)) > ZOMBIES and time.monotonic() < deadline:
             time.sleep(0.5)
-        return dead
+        return dead if daemon.pid else []
 
     def _worst(self) -> list[str]:
         """Return the violations that can be seen before the end."""

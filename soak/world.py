@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soak.cluster import NAMESPACE, Cluster, Object, Upstream, path
+from bench.api import Upstream
+
+from soak.cluster import NAMESPACE, Cluster, Object, path
 from soak.daemons import ROOT, Daemon
 from soak.hosts import Host, make_bridge, make_key
 from soak.proxy import Proxy, Rule

@@ -92,10 +92,7 @@ def current(environ: Mapping[str, str] | None = None) -> Operation | None:
 
 def carried(pid: int) -> Operation | None:
     """Return the Operation whose mark a process carries; None for a process of a machine that is made to stay."""
-    try:
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
+    entries = _environ(pid)
     if any(entry.startswith(_MACHINE) for entry in entries):
         return None
     text = next((entry[len(_KEY) :] for entry in entries if entry.startswith(_KEY)), b"")
@@ -158,20 +155,22 @@ def ancestors(pid: int) -> list[int]:
 
 def _parents() -> dict[int, int]:
     """Return the parent of every process that lives."""
-    found: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError):
-            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-            if fields[0] not in (b"Z", b"X"):
-                found[int(entry.name)] = int(fields[1])
-    return found
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {pid: parent for pid in pids if (parent := _parent(pid)) is not None}
+
+
+def _parent(pid: int) -> int | None:
+    """Return the parent of a process, None when it does not live."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state in (b"Z", b"X") else int(parent)
 
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, and it is no zombie."""
-    return pid in _parents()
+    return _parent(pid) is not None
 
 
 def is_in(pid: int, unit: str) -> bool:
@@ -183,7 +182,12 @@ def is_in(pid: int, unit: str) -> bool:
 
 
 def _is_machine(pid: int) -> bool:
+    return any(entry.startswith(_MACHINE) for entry in _environ(pid))
+
+
+def _environ(pid: int) -> list[bytes]:
+    """Return the environment of a process as NAME=value; nothing when it cannot be read."""
     try:
-        return any(e.startswith(_MACHINE) for e in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return False
+        return []

@@ -20,6 +20,8 @@ from tests.integration.daemon import Cluster, DaemonProcess, operation
 from tests.integration.nodes import JoinableCluster
 from tests.integration.prep import ROOT, Prep, machine_image
 
+from stargate_reconciler.demo.cluster import Cluster as Kubectl
+
 NEEDS = [
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn machines need root"),
     pytest.mark.timeout(1800),
@@ -80,8 +82,7 @@ class Story:
 def told(plane: JoinableCluster, directory: Path, machine: str) -> Iterator[Story]:
     """Give a site of a router and one machine that is no Node yet, and a daemon for it that is not started."""
     image, namespace = machine_image(), f"{machine}-{secrets.token_hex(4)}"
-    plane.run("kubectl", "apply", "--validate=false", "-f", str(ROOT / "crds"))
-    plane.run("kubectl", "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    Kubectl(str(plane.programs["kubectl"]), plane.kubeconfig).install_definitions()
     plane.run("kubectl", "create", "namespace", namespace)
     cluster = Cluster(str(plane.programs["kubectl"]), plane.kubeconfig, namespace)
     with Prep(plane.kubeconfig, namespace, image=str(image / "root")) as prep:

@@ -24,7 +24,7 @@ from .live import LiveRuns
 from .machines import Answer, Count, Machine, NodeView, Place, Target
 from .metrics import Metrics
 from .model import Object, Server, ServerKey, formatted_time
-from .nodes import Nodes, create_operation
+from .nodes import Nodes
 from .prober import TIMEOUT, Prober
 from .queue import KeyQueue
 from .settings import Settings
@@ -143,7 +143,7 @@ class Caretaker:
         ends = [ended for o in operations if (ended := o.time("completionTime"))]
         profile = self._ties.store.profiles(key[0]).get(machine.profile) if machine.heals else None
         strategy = _server.strategy(server.raw, profile.raw if profile else None, self._settings.datacenters)
-        bad_for = self._bad_for(server, machine, now)
+        bad_for = self._bad_for(server, machine, node, now)
         return Sight(
             machine=machine,
             status=server.status,
@@ -165,12 +165,11 @@ class Caretaker:
             others = [self._machines[key] for key in self._of_node.get(machine.node, ())]
         return sum(machines.is_member(other, node) for other in others) > 1
 
-    def _bad_for(self, server: Server, machine: Machine, now: datetime) -> float:
+    def _bad_for(self, server: Server, machine: Machine, node: NodeView | None, now: datetime) -> float:
         """Return for how many seconds a Node has not been Ready, by a clock that does not jump.
 
         What an earlier leader saw counts, unless the Node has been Ready since.
         """
-        node = self.nodes.view(machine.node)
         if not machines.is_bad(machine, node):
             self._bad_since.pop(machine.key, None)
             return 0.0
@@ -233,7 +232,7 @@ class Caretaker:
             raise UserError("The CRD of Servers is too old for automatic repaves. Run `make install-crds`")
         ready = health.node_ready(sight)
         why = ready[2] if ready else ""
-        if create_operation(self._ties.kube, health.repave(machine, name, why)):
+        if self._ties.kube.create_operation(health.repave(machine, name, why)):
             self._ties.metrics.auto_repaves.labels(machine.key[0]).inc()
             logger.warning("Server %s/%s: Operation %s is created. %s", *machine.key, name, why)
 

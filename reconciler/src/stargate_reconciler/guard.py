@@ -46,17 +46,20 @@ def adopt_orphans() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def parents() -> Iterator[tuple[int, int]]:
-    """Yield (pid, parent's pid) of every process that /proc shows, zombies left out."""
+def processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the pid of every process that /proc shows, with what its stat says from the state on. Source: proc(5)."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+            yield int(entry.name), (entry / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
-        if fields[0] not in (b"Z", b"X"):
-            yield int(entry.name), int(fields[1])
+
+
+def parents() -> Iterator[tuple[int, int]]:
+    """Yield (pid, parent's pid) of every process that lives."""
+    return ((pid, int(fields[1])) for pid, fields in processes() if fields[0] not in (b"Z", b"X"))
 
 
 def is_machine(pid: int) -> bool:

@@ -163,6 +163,18 @@ class Kube:
             return None
         return found
 
+    def create_operation(self, operation: Object) -> bool:
+        """Create an Operation; returns False when there is one of this name already."""
+        namespace, name = operation["metadata"]["namespace"], operation["metadata"]["name"]
+        try:
+            with _translated(f"Failed to create Operation {namespace}/{name}"):
+                self._objects.create_namespaced_custom_object(
+                    GROUP, VERSION, namespace, PLURALS["Operation"], operation, _request_timeout=TIMEOUT
+                )
+        except Conflict:
+            return False
+        return True
+
     def delete_operation(self, namespace: str, name: str, uid: str) -> None:
         """Delete an Operation, provided that it is still the one with this uid; absent is fine."""
         options = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))

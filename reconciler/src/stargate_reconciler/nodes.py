@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster's Nodes, watched and kept small, and the creation of the Operations that nobody has asked for.
+"""The cluster's Nodes, watched and kept small.
 
 The second door to Kubernetes beside `kube.py`, for what only health needs. No decisions here.
 """
@@ -13,10 +13,9 @@ from typing import Any
 
 from kubernetes import client
 
-from .errors import Conflict
-from .kube import PLURALS, TIMEOUT, Kube, Watcher, _translated
+from .kube import Kube, Watcher
 from .machines import NodeView, node_view
-from .model import GROUP, VERSION, Object
+from .model import Object
 
 logger = logging.getLogger(__name__)
 
@@ -148,16 +147,3 @@ class Nodes:
         level = logging.DEBUG if text == self._said else logging.WARNING
         self._said = text
         logger.log(level, "Watch of Node: %s", text)
-
-
-def create_operation(kube: Kube, operation: Object) -> bool:
-    """Create an Operation; returns False when there is one of this name already."""
-    meta = operation["metadata"]
-    try:
-        with _translated(f"Failed to create Operation {meta['namespace']}/{meta['name']}"):
-            client.CustomObjectsApi(kube.api_client).create_namespaced_custom_object(
-                GROUP, VERSION, meta["namespace"], PLURALS["Operation"], operation, _request_timeout=TIMEOUT
-            )
-    except Conflict:
-        return False
-    return True

@@ -10,8 +10,8 @@ import os
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
+from . import guard
 from .live import LiveRuns
 from .runner import Run
 
@@ -41,15 +41,8 @@ class Orphans:
 
 def _dead_children(parent: int) -> list[tuple[int, str]]:
     """Return pid and start time of a process's children that are dead and not waited for."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[:2] == ["Z", str(parent)]:
-            found.append((int(entry.name), fields[19]))
-    return found
+    wanted = [b"Z", str(parent).encode()]
+    return [(pid, fields[19].decode()) for pid, fields in guard.processes() if fields[:2] == wanted]
 
 
 class Runs:
@@ -70,12 +63,10 @@ class Runs:
         """Forget a run that has ended."""
         with self._lock:
             self._runs.pop(run.id, None)
-        self.bury()
 
     def bury(self) -> None:
         """Take leave of what runs have left dead; to be called now and then."""
-        with self._lock:
-            self._orphans.bury()
+        self._orphans.bury()
 
     def of(self, uid: str) -> list[Run]:
         """Return the runs that an Operation has."""

@@ -15,7 +15,6 @@ from tests.unit.reconciler.bench import Bench
 from tests.unit.reconciler.fakes import KEY, raw_node, raw_operation, raw_server
 from tests.unit.reconciler.wards import said
 
-from stargate_reconciler import caretaker
 from stargate_reconciler.caretaker import Caretaker, Ties
 from stargate_reconciler.errors import Conflict, UserError
 from stargate_reconciler.machines import Answer, Target
@@ -35,13 +34,13 @@ class Ward:
         ties = Ties(bench.kube, of.store, of.live, queue=of.queue, recorder=of.recorder, metrics=of.metrics)  # type: ignore[arg-type]  # the bench's cluster is a stand-in
         self.caretaker = Caretaker(ties, of.settings)
         of.care = self.caretaker.look
-        monkeypatch.setattr(caretaker, "create_operation", self._create)
+        monkeypatch.setattr(bench.kube, "create_operation", self._create, raising=False)
         monkeypatch.setattr(self.caretaker.prober, "last", lambda _: self.answer)
         self.answer: Answer | None = Answer(good=True, at=float("inf"))
         self.ready("True")
         self.caretaker._meet_all()
 
-    def _create(self, _kube: object, operation: Object) -> bool:
+    def _create(self, operation: Object) -> bool:
         if any(item["metadata"]["name"] == operation["metadata"]["name"] for item in self.created):
             return False
         self.created.append(operation)
