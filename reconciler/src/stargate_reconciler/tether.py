@@ -18,11 +18,17 @@ _WRAPPER = """#!/bin/sh
 for argument; do [ "$argument" != -O ] || exec {ssh} "$@"; done
 count=$#
 while [ "$count" -gt 1 ]; do set -- "$@" "$1"; shift; count=$((count - 1)); done
-command=$(printf '%s' "$1" | sed "s/'/'\\\\\\\\''/g")
+rest=$1 command=
 shift
+while :; do
+  case $rest in
+    *"'"*) command=$command${{rest%%"'"*}}"'\\\\''" rest=${{rest#*"'"}} ;;
+    *) break ;;
+  esac
+done
 on_host={on_host}
 leash={leash}
-exec {ssh} "$@" "/bin/sh -c $on_host sh '$command' $leash"
+exec {ssh} "$@" "/bin/sh -c $on_host sh '$command$rest' $leash"
 """
 
 
