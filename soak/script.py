@@ -10,12 +10,24 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KINDS = {"two": 50, "three": 22, "four": 6, "flaky": 8, "mistake": 4, "slow": 5, "late": 1, "unknown": 1, "nowhere": 1}
+KINDS = {
+    "one": 40,
+    "two": 24,
+    "three": 12,
+    "four": 4,
+    "flaky": 8,
+    "mistake": 4,
+    "slow": 4,
+    "late": 1,
+    "unknown": 1,
+    "nowhere": 1,
+}
 """Operations by kind with their weights; what each is stands in `Order`."""
 HOSTILE = ("option", "template", "path", "shell")
 """Operations that try to have something executed that is not theirs to have."""
 
 SCRIPTS = {
+    "one": "soak-one",
     "two": "soak-two",
     "three": "soak-three",
     "four": "soak-four",
@@ -23,6 +35,7 @@ SCRIPTS = {
     "mistake": "soak-mistake",
 }
 STEPS = {
+    "soak-one": ("wipe",),
     "soak-two": ("prepare", "wipe"),
     "soak-three": ("prepare", "wipe", "finish"),
     "soak-four": ("prepare", "check", "wipe", "finish"),
@@ -145,12 +158,12 @@ def leadership(seed: int, *, mean_gap: float) -> Iterator[Fault]:
 
 def small(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's requests without end."""
-    return _faults(dice(seed, f"small-{daemon}"), SMALL, 3.0)
+    return _faults(dice(seed, f"small-{daemon}"), SMALL, 1.5)
 
 
 def watch(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's watches without end; their gap is in events of watches."""
-    return _faults(dice(seed, f"watch-{daemon}"), WATCH, 40.0)
+    return _faults(dice(seed, f"watch-{daemon}"), WATCH, 12.0)
 
 
 def _faults(rolls: random.Random, kinds: dict[str, int], mean_gap: float) -> Iterator[Fault]:
