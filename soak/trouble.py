@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,15 @@ def processes() -> Iterator[tuple[int, list[str]]]:
                 yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children, of whichever of its threads."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
 
 
 def parent(pid: int) -> int:
@@ -167,15 +177,11 @@ class Trouble:
 
     def _on(self, host: Host) -> list[int]:
         """Return the processes on a host that are not its sshd."""
-        first = host.root()
-        children: dict[int, list[int]] = {}
-        for pid, _ in processes():
-            children.setdefault(parent(pid), []).append(pid)
-        found, unseen = [], list(children.get(first, ()))
+        found, unseen = [], children(host.root())
         while unseen:
             pid = unseen.pop()
             found.append(pid)
-            unseen.extend(children.get(pid, ()))
+            unseen.extend(children(pid))
         return found
 
     def _occupied(self, host: Host, seconds: float, mend: Callable[[], object]) -> bool:
