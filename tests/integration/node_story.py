@@ -74,8 +74,12 @@ class Story:
         ready = {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"]
         assert (ready, node["spec"].get("unschedulable")) == ("True", None)
         assert "stargate.io/cordoned-by" not in node["metadata"]["annotations"]
+        assert not self.has_token()
+
+    def has_token(self) -> bool:
+        """Whether there is a bootstrap token in the cluster."""
         found = self.cluster.run("get", "secrets", "-n", "kube-system", "-o", "jsonpath={.items[*].type}")
-        assert "bootstrap.kubernetes.io/token" not in found
+        return "bootstrap.kubernetes.io/token" in found
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ One machine, one story: each test begins where the one before it ended. Needs ro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_repave_in_place(story: Story) -> None:
     new, version, same_boot = story.identity()
     assert (new != old, version, same_boot) == (True, f"v{story.versions[0]}", boot)
     assert story.node()["metadata"]["labels"]["story"] == "in-place"
+    story.assert_in_service()
+
+
+def test_a_cancelled_join(story: Story) -> None:
+    """A join that is cancelled leaves no token behind, and a machine that the next repave makes a Node again."""
+    story.asks("repave", "in-place", name="cancelled")
+    deadline = time.monotonic() + 120
+    while not story.has_token():
+        assert time.monotonic() < deadline, story.cluster.status("operation", "cancelled")
+        time.sleep(0.1)
+    story.cluster.run("patch", "operation", "cancelled", "--type=merge", "-p", '{"spec":{"cancel":true}}')
+    story.cluster.phase("cancelled", "Failed", seconds=30)
+    assert not story.has_token()
+    story.does("repave", "in-place", name="after-a-cancel")
     story.assert_in_service()
 
 

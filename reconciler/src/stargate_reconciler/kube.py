@@ -25,7 +25,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.informer import SharedInformer
 from yaml import YAMLError
 
-from ansible_collections.stargate.core.plugins.module_utils import _kubeconfig, _server
+from ansible_collections.stargate.core.plugins.module_utils import _bootstrap_token, _kubeconfig, _server
 from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
 
 from .errors import Conflict, Forbidden, Gone, UserError, WorldError
@@ -229,6 +229,18 @@ class Kube:
         ]
         with _translated(f"Failed to uncordon Node {name}"):
             self._core.patch_node(name, steps, _content_type=_JSON_PATCH, _request_timeout=TIMEOUT)
+
+    def revoke_token(self, node: str) -> None:
+        """Delete the bootstrap token with which a Node was to join; one that is not there, or not ours, is fine.
+
+        Raises WorldError when the API server does not answer.
+        """
+        name = _bootstrap_token.secret_name(_bootstrap_token.token_id(node))
+        try:
+            with _translated(f"Failed to revoke the bootstrap token of Node {node}"):
+                self._core.delete_namespaced_secret(name, "kube-system", _request_timeout=TIMEOUT)
+        except (Gone, Forbidden):
+            return
 
     def create_event(self, namespace: str, body: Object) -> None:
         """Create a core/v1 Event."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at the Node of a machine before anybody is told of an end: is a success one, is a cordon left after a failure?
+"""Looks at the Node of a machine before anybody is told of an end: is a success one, what is left after a failure?
 
 What a Node has to be is `evidence.py`'s.
 """
@@ -17,7 +17,7 @@ from .decision import Live
 from .errors import Forbidden, Gone, UserError
 from .kube import Kube
 from .model import Job, Operation, Outcome, Result, Server
-from .status import DISTURBS
+from .status import DISTURBS, PROVISIONS
 
 
 class Witness:
@@ -52,13 +52,16 @@ class Witness:
             return replace(live, result=Result(Outcome.FAILED, "Forbidden", str(error), retryable=False))
 
     def given_back(self, server: Server, operation: Operation, result: Result) -> Result:
-        """Return the last word on a failed Operation, after its cordon was taken from a Node that works.
+        """Return the last word on a failed Operation, once its token and its cordon of a Node that works are gone.
 
-        A Node that does not work stays cordoned, and the result says so. Raises WorldError when it cannot be read now.
+        A play does both itself, unless it is stopped. A Node that does not work stays cordoned, and the result says so.
+        Raises WorldError when the API server does not answer now.
         """
         if result.outcome is Outcome.SUCCEEDED or operation.act not in DISTURBS:
             return result
         name = _server.node_name(server.raw)
+        if operation.act in PROVISIONS:
+            self._kube.revoke_token(name)
         try:
             node = self._kube.node(name)
             if node is None or evidence.cordoned_by(node) != operation.uid:

@@ -167,6 +167,7 @@ class FakeKube:
         self.nodes: dict[str, Object | None] = {}
         self._met: set[str] = set()
         self.uncordoned: list[tuple[str, str, str]] = []
+        self.revoked: list[str] = []
         self._version = 1
         for item in items:
             self.apply(item)
@@ -207,6 +208,10 @@ class FakeKube:
         """Return an Operation as it stands, whatever the watches have told."""
         item = self.items.get(("Operation", name))
         return copy.deepcopy(item) if item and item["metadata"]["namespace"] == namespace else None
+
+    def revoke_token(self, node: str) -> None:
+        """Note that a Node's token is revoked."""
+        self.revoked.append(node)
 
     def delete_operation(self, namespace: str, name: str, uid: str) -> None:
         """Note a deletion."""

@@ -48,6 +48,15 @@ def test_after_a_failure(node: Object | None, act: str, given: bool, words: str)
     assert kube.uncordoned == ([("s1", CORDONED_BY, "u-o1")] if given else [])
 
 
+@pytest.mark.parametrize(("act", "revoked"), [("repave", ["s1"]), ("decommission", []), ("mine", [])])
+def test_tokens_of_failures(act: str, revoked: list[str]) -> None:
+    """A play that was stopped could not revoke the token of its join: it is done for it."""
+    kube = FakeKube()
+    kube.nodes["s1"] = None
+    told(kube, act)
+    assert kube.revoked == revoked
+
+
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
@@ -98,7 +107,7 @@ def test_a_success_is_not_looked_at() -> None:
     kube = FakeKube()
     kube.nodes["s1"] = cordoned(raw_node())
     assert told(kube, result=Result(Outcome.SUCCEEDED, message="Done.")) == "Done."
-    assert kube.uncordoned == []
+    assert (kube.uncordoned, kube.revoked) == ([], [])
 
 
 def test_the_end_gives_the_node_back(bench: Callable[..., Bench]) -> None:
