@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import secrets
 import shutil
 import subprocess
@@ -31,7 +30,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=40, help="how many machines (%(default)s)")
     parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=5.0, help="of the reconcilers (%(default)s)")
-    parser.add_argument("--cancels", type=int, default=200, help="stops to measure at the end (%(default)s)")
+    parser.add_argument("--cancels", type=int, default=40, help="stops to measure at the end (%(default)s)")
     parser.add_argument(
         "--patience", type=float, default=180, help="seconds without news until Operations count as lost (%(default)s)"
     )
@@ -59,8 +58,6 @@ def main() -> int:
     except enclosure.CannotEnclose as error:
         say(str(error))
         return 2
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    say(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
     if asked.docs and code == 0:
         said = json.loads(output.read_text(encoding="utf-8"))
         report.put_into(ROOT / "docs/reliability.md", report.table(said, played_on(asked.commit)))

@@ -62,7 +62,7 @@ class Daemon:
             *("--runs-dir", str(self.directory / "runs"), "--operations-dir", str(OPERATIONS)),
             *("--lease-namespace", NAMESPACE, "--lease-seconds", str(self.lease_seconds), "--log-format", "human"),
             *("--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--retry-seconds", "0.3"),
-            *("--max-runs", "3", "--max-hosts-per-run", "50", "--drain-seconds", "3"),
+            *("--max-runs", "4", "--max-hosts-per-run", "50", "--drain-seconds", "3"),
             *self.flags,
         ]  # fmt: skip
 

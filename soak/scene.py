@@ -33,8 +33,6 @@ BURIED_SECONDS = 40.0
 """Seconds after which a reconciler has taken leave of every process that has died."""
 GONE_SECONDS = 4.0
 """Seconds after which nothing may be left of a reconciler that has ended (2 on a machine that is not this busy)."""
-LONGEST_STOP = 2.0
-"""Seconds that a stop may take, at the 99th percentile."""
 
 
 @dataclass(frozen=True)
@@ -251,8 +249,8 @@ class Scene:
         left = verdict.marked()
         found += [f"process {line} is left" for line in left]
         outcome.survivors = len(left) + (outcome.stops.survivors if outcome.stops else 0)
-        if outcome.stops and outcome.stops.quantile(0.99) > LONGEST_STOP:
-            found.append(f"a stop takes {outcome.stops.quantile(0.99):.2f} s (p99), {LONGEST_STOP} are allowed")
+        if outcome.stops and outcome.stops.quantile(0.99) > cancels.ALLOWED:
+            found.append(f"a stop takes {outcome.stops.quantile(0.99):.2f} s (p99), {cancels.ALLOWED} are allowed")
         return found
 
     def _secrets(self) -> list[str]:
