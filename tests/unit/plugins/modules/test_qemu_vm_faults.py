@@ -6,13 +6,13 @@ The usual acts are test_qemu_vm.py's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,21 @@ def test_a_router_that_is_the_hub(world: World) -> None:
     assert "dc/w1 has lost its network" in json.dumps(world.router()["warnings"])
 
 
+@contextlib.contextmanager
+def holder_of(disk: str) -> Iterator[None]:
+    """Have a QEMU of somebody else's that uses a disk; it answers once it has locked it."""
+    command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-m", "16", "-qmp", "stdio"]
+    command += ["-drive", f"file={disk},format=qcow2,if=virtio"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b'{"execute": "qmp_capabilities"}\n')
+        other.stdin.flush()
+        assert any(b'"return"' in line for line in other.stdout)
+        yield
+        other.kill()
+
+
 def test_a_machine_of_libvirt(world: World) -> None:
     """What libvirt runs is neither started nor recreated here, and removed only when it does not run."""
     disk = world.router(state="stopped")["machine"]["directory"] + "/disk.qcow2"
@@ -212,14 +227,8 @@ def test_a_machine_of_libvirt(world: World) -> None:
     for state in ("running", "recreated"):
         assert refused(world.router(state=state), "LibvirtOwns", "dc/r1")
     assert world.router(state="stopped")["changed"] is False
-    command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-m", "16"]
-    other = subprocess.Popen([*command, "-drive", f"file={disk},format=qcow2,if=virtio"])
-    until = time.monotonic() + 60
-    while subprocess.run(["qemu-img", "info", disk], capture_output=True, check=False, timeout=20).returncode == 0:
-        assert time.monotonic() < until
-    assert refused(world.router(state="absent"), "LibvirtOwns", "dc/r1")
-    other.kill()
-    other.wait(10)
+    with holder_of(disk):
+        assert refused(world.router(state="absent"), "LibvirtOwns", "dc/r1")
     assert world.router(state="absent")["changed"] is True
 
 
