@@ -70,7 +70,7 @@ class Trap:
         if not (is_prelude or is_it) or not self.daemons[request.daemon].send(signal.SIGKILL):
             return PASS
         self._is_led, self.sprung = False, is_it
-        self.caught = described(request)
+        self.caught = "; then ".join(filter(None, (self.caught, described(request))))
         return Deed("refuse" if moment.startswith("before") else "lose")
 
 
@@ -88,7 +88,9 @@ def described(request: Request) -> str:
         body = {}
     if kind == "events":
         return f"Event {body.get('reason')} of the {(body.get('involvedObject') or {}).get('kind')}"
-    if kind == "leases" or not names or names[-1] != "status":
+    if kind == "leases":
+        return "Lease: taken"
+    if not names or names[-1] != "status":
         return f"{request.method} {kind}"
     status = body.get("status") or {}
     if kind == "servers" and "activeOperation" in status:
