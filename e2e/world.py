@@ -142,7 +142,8 @@ class World:
         """Start the daemon, with the variables of this kind of site."""
         ports = [str(chosen_port(0)) for _ in range(2)]
         command = [f"{BIN}/stargate-reconciler", "--kubeconfig", self.kubeconfig, "--log-format", "human"]
-        command += ["--runs-dir", f"{self.directory}/runs", "--namespace", NAMESPACE]
+        # Machines that boot beside it can keep it from renewing a Lease of 15 s.
+        command += ["--runs-dir", f"{self.directory}/runs", "--namespace", NAMESPACE, "--lease-seconds", "120"]
         command += ["--vars-file", f"{ROOT}/inventories/{self.provider}/site.yml"]
         command += ["--metrics-bind-address", f"127.0.0.1:{ports[0]}"]
         command += ["--health-probe-bind-address", f"127.0.0.1:{ports[1]}"]

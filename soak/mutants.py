@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +27,33 @@ _COPIED = ("plugins", "playbooks", "roles", "meta", "galaxy.yml", "crds")
 
 
 @dataclass(frozen=True)
+class Play:
+    """How a guard is put to the test: the faults that it is there for, and how many how fast."""
+
+    faults: tuple[str, ...]
+    count: int = 60
+    operations: int = 60
+    hosts: int = 12
+    mean_gap: float = 0.5
+    lease_seconds: float = 5.0
+
+    def words(self) -> list[str]:
+        """Return what tells `python -m soak` so."""
+        sizes = f"--ops {self.operations} --faults {self.count} --hosts {self.hosts} --mean-gap {self.mean_gap}"
+        sizes += f" --lease-seconds {self.lease_seconds} --patience 60 --cancels 0 --until-violation"
+        return [*sizes.split(), *(word for kind in self.faults for word in ("--only", kind))]
+
+
+@dataclass(frozen=True)
 class Mutant:
-    """A guard that is taken out: `old` stands exactly once in `file` and becomes `new`; `faults` are to show it."""
+    """A guard that is taken out: `old` stands exactly once in `file` and becomes `new`; `play` is to show it."""
 
     name: str
     guard: str
     file: str
     old: str
     new: str
-    faults: tuple[str, ...]
+    play: Play
 
 
 MUTANTS = (
@@ -44,7 +63,7 @@ MUTANTS = (
         f"{DAEMON}/reconcile.py",
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=version)',
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=None)',
-        ("freeze-leader", "cut-off-reconciler", "recreate-operation"),
+        Play(("recreate-operation",), count=300, operations=200, mean_gap=0.15),
     ),
     Mutant(
         "no-journal",
@@ -52,7 +71,7 @@ MUTANTS = (
         f"{COLLECTION}/plugins/module_utils/_operation.py",
         '    return parsed((os.environ if environ is None else environ).get(VARIABLE, ""))',
         "    return None",
-        ("kill-reconciler", "kill-ssh", "restart-sshd-sessions", "link-down-in-wipe"),
+        Play(("freeze-leader",), count=40, operations=150, mean_gap=0.3, lease_seconds=2.0),
     ),
     Mutant(
         "any-end-is-success",
@@ -60,7 +79,7 @@ MUTANTS = (
         f"{DAEMON}/runner.py",
         '        if host in (self._stats.get("failures") or {}) or host in (self._stats.get("dark") or {}):',
         '        if host in (self._stats.get("failures") or {}):',
-        ("power-cut", "link-down", "link-down-in-wipe"),
+        Play(("power-cut", "link-down", "link-down-in-wipe")),
     ),
     Mutant(
         "no-sweep",
@@ -68,15 +87,15 @@ MUTANTS = (
         f"{DAEMON}/runner.py",
         "            self._sweep()\n",
         "",
-        ("kill-guard",),
+        Play(("kill-guard",), count=20, operations=40),
     ),
     Mutant(
-        "interrupted-is-forgotten",
-        "an interrupted Operation goes on",
+        "interrupted-is-the-end",
+        "an Operation whose run was stopped with its reconciler goes on in the next one",
         f"{DAEMON}/plan.py",
         "    if result.outcome is Outcome.INTERRUPTED:\n        return Resume(operation)",
-        "    if result.outcome is Outcome.INTERRUPTED:\n        return Recheck(3600)",
-        ("kill-guard", "drain-reconciler"),
+        "    if result.outcome is Outcome.INTERRUPTED:\n        return End(operation, result, touched=True)",
+        Play(("drain-reconciler",), count=20, mean_gap=0.5),
     ),
     Mutant(
         "crash-is-the-end",
@@ -86,7 +105,7 @@ MUTANTS = (
         "    if operation.phase is Phase.RUNNING:\n"
         '        return [End(operation, _refusal("Interrupted", "It was interrupted."), touched=True)]\n'
         '    again = operation.time("retryAfter")\n',
-        ("kill-reconciler",),
+        Play(("kill-reconciler",)),
     ),
     Mutant(
         "crash-is-users-fault",
@@ -94,17 +113,33 @@ MUTANTS = (
         f"{DAEMON}/verdict.py",
         "    if code is not None and 0 <= code < 128:",
         "    if code is not None:",
-        ("kill-ansible",),
+        Play(("kill-ansible",)),
     ),
     Mutant(
         "stale-store",
-        "what reads the store sees an Operation that was recreated under the same name",
+        "what a watch tells of an object takes the place of what was known of it",
         f"{DAEMON}/watch.py",
         "            if old is not None and same and _version(old) >= _version(item):",
         "            if old is not None and _version(old) >= 0:",
-        ("recreate-operation", "cancel-operation"),
+        Play(("recreate-operation", "cancel-operation")),
     ),
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a play."""
+
+    violations: list[str]
+    faults: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """As a line says it."""
+        size = f"{self.faults} faults, {self.seconds:.0f} s"
+        if not self.violations:
+            return f"nothing noticed in {size}"
+        return f"{len(self.violations)} violations in {size}, as: {self.violations[0][:200]}"
 
 
 def copied(target: Path, *, commit: str = "", mutant: Mutant | None = None) -> None:
@@ -139,55 +174,51 @@ def environ(copy: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": str(copy), "ANSIBLE_COLLECTIONS_PATH": str(copy)}
 
 
-def played(mutant: Mutant, asked: argparse.Namespace) -> tuple[list[str], int]:
-    """Play a soak with a mutant; returns the violations and how many faults hit."""
-    output = ROOT / "build" / "mutants" / f"{mutant.name}.json"
+def played(play: Play, asked: argparse.Namespace, mutant: Mutant | None = None) -> Outcome:
+    """Play a soak with a mutant, or without one; raises RuntimeError when it cannot be played."""
+    name = mutant.name if mutant else f"control-{play.faults[0]}"
+    output = ROOT / "build" / "mutants" / f"{name}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
-    words = (
-        f"--seed {asked.seed} --ops {asked.ops} --faults {asked.faults} --hosts {asked.hosts} --mutant {mutant.name}"
-    )
-    words += f" --lease-seconds {asked.lease_seconds} --mean-gap {asked.mean_gap}"
-    words += " --patience 45 --cancels 0 --until-violation"
-    command = [sys.executable, "-m", "soak", *words.split()]
+    command = [sys.executable, "-m", "soak", "--seed", str(asked.seed), *play.words(), "--output", str(output)]
     command += ["--commit", asked.commit] if asked.commit else []
-    command += [word for kind in mutant.faults for word in ("--only", kind)]
+    command += ["--mutant", mutant.name] if mutant else []
     log = output.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     with log.open("wb") as file:
-        subprocess.run(
-            [*command, "--output", str(output)], stdout=file, stderr=file, check=False, timeout=asked.seconds
-        )
+        subprocess.run(command, stdout=file, stderr=file, check=False, timeout=asked.seconds)
     if not output.exists():
-        raise RuntimeError(f"{mutant.name} could not be played: see {log}")
+        raise RuntimeError(f"{name} could not be played: see {log}")
     said = json.loads(output.read_text(encoding="utf-8"))
-    return list(said["violations"]), int(said["faults"])
+    return Outcome(list(said["violations"]), int(said["faults"]), time.monotonic() - began)
 
 
 def main() -> int:
-    """Play every mutant; returns 1 when one was not noticed."""
+    """Play every mutant; returns 1 when one was not noticed, or when there was a violation without one."""
     parser = argparse.ArgumentParser(prog="scripts/soak mutants", description="Take guards out, one at a time.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(m.name for m in MUTANTS)} (all)")
+    parser.add_argument("--control", action="store_true", help="leave every guard where it is: nothing may be found")
     parser.add_argument("--commit", default="", help="of which a guard is taken out (the working tree)")
     parser.add_argument("--seed", type=int, default=4, help="(%(default)s)")
-    parser.add_argument("--ops", type=int, default=60, help="Operations of each (%(default)s)")
-    parser.add_argument("--faults", type=int, default=60, help="faults of each (%(default)s)")
-    parser.add_argument("--mean-gap", type=float, default=1.0, help="more on a busy machine (%(default)s)")
-    parser.add_argument("--hosts", type=int, default=12, help="(%(default)s)")
-    parser.add_argument("--lease-seconds", type=float, default=5.0, help="more on a busy machine (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=900, help="time for each (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=1200, help="time for each (%(default)s)")
     asked = parser.parse_args()
-    unnoticed = []
-    for mutant in (m for m in MUTANTS if not asked.names or m.name in asked.names):
-        violations, faults = played(mutant, asked)
-        told = (
-            f"{len(violations)} violations in {faults} faults, as: {violations[0][:160]}"
-            if violations
-            else "NOT NOTICED"
-        )
-        say(f"{mutant.name:26} {told}")
-        unnoticed += [] if violations else [mutant.name]
-    say(f"not noticed: {', '.join(unnoticed)}" if unnoticed else "every guard that was taken out was missed")
-    return 1 if unnoticed else 0
+    chosen = [m for m in MUTANTS if not asked.names or m.name in asked.names]
+    wrong = []
+    for mutant in chosen:
+        try:
+            outcome = played(mutant.play, asked, None if asked.control else mutant)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            say(f"{mutant.name:26} not played: {error}")
+            wrong.append(mutant.name)
+            continue
+        say(f"{mutant.name:26} {outcome}")
+        wrong += [mutant.name] if bool(outcome.violations) is asked.control else []
+    good = (
+        "nothing was found where no guard was missing" if asked.control else "every guard that was taken out was missed"
+    )
+    bad = "found something without any mutant" if asked.control else "not noticed"
+    say(f"{bad}: {', '.join(wrong)}" if wrong else good)
+    return 1 if wrong else 0
 
 
 def named(name: str) -> Mutant:

@@ -21,7 +21,6 @@ from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_clus
 from ansible_collections.stargate.core.plugins.module_utils import _kubeadm_member as members
 from ansible_collections.stargate.core.plugins.module_utils._errors import Invalid, StargateError, Timeout, clipped
 from ansible_collections.stargate.core.plugins.module_utils._journal import Step, Turn
-from ansible_collections.stargate.core.plugins.module_utils._kubeadm_reset import leftovers, require_worker, reset
 from ansible_collections.stargate.core.plugins.module_utils._version import Version
 from ansible_collections.stargate.core.plugins.module_utils._worker_host import RUN_DIR, Host
 from ansible_collections.stargate.core.plugins.module_utils._worker_memory import Memory
@@ -109,6 +108,9 @@ def perform(params: Mapping[str, Any], host: Host, turn: Turn, *, check_mode: bo
 
 
 def _reset(run: Run) -> list[str]:
+    # What a member that is left alone need not read.
+    from ansible_collections.stargate.core.plugins.module_utils._kubeadm_reset import leftovers, require_worker, reset
+
     if not leftovers(run.host):
         return []
     require_worker(run.host)

@@ -41,7 +41,7 @@ def standing(host: Host, name: str, join: Mapping[str, Any]) -> Standing:
     ca = base64.b64decode(facts.get("certificate-authority-data", "")).decode(errors="replace")
     server = facts.get("server", "").removeprefix("https://").rstrip("/")
     reason = _difference(host, name, join, ca)
-    if not reason and server not in (join["endpoint"], clusters.server_of(join["endpoint"], ca)):
+    if not reason and server != join["endpoint"] and server != clusters.server_of(join["endpoint"], ca):
         reason = f"the machine's kubelet talks to {server}"
     if reason:
         return Standing(reason)

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import Timeout
-from ansible_collections.stargate.core.plugins.module_utils._machine import write
 
 MARK = "STARGATE_MACHINE"
 """In the environment of every process of a machine: whoever ends all that a run has left behind spares those."""
@@ -34,6 +33,9 @@ def environment(machine: str) -> dict[str, str]:
 
 def remember(path: Path, pid: int) -> None:
     """Write down a process that runs."""
+    # It brings much along, and most who import this module never start a process.
+    from ansible_collections.stargate.core.plugins.module_utils._machine import write
+
     write(path, json.dumps(_identity(pid)) + "\n")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Malformed and hostile custom resources: each ends with a clear condition, and nothing is executed.
+"""Malformed and hostile custom resources: each ends with a clear condition, nothing is executed, nothing stays.
 
 STARGATE_HOSTILE_CASES=1000 makes a thousand of them, in some minutes (CONTRIBUTING.md).
 
@@ -14,6 +14,7 @@ import os
 import re
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,11 +26,14 @@ from tests.conftest import ROOT
 from tests.integration import daemon as running
 from tests.integration.daemon import DaemonProcess, operation, server
 from tests.integration.hostile import ACT, Case, Maker
+from tests.integration.remains import KEPT_RUNS, private_directories, tree, using
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
 from ansible_collections.stargate.core.plugins.module_utils._kube import Cluster
 
 CASES, SEED = int(os.environ.get("STARGATE_HOSTILE_CASES", "150")), 20
+WITHIN = 240 + CASES
+"""Seconds until each has its end."""
 PLURALS = {"Server": "servers", "ProvisioningProfile": "provisioningprofiles", "Operation": "operations"}
 SHOW = """- name: Show every variable
   hosts: all
@@ -66,7 +70,7 @@ def api(cluster: running.Cluster) -> Iterator[Cluster]:
     cluster.run("apply", "--validate=false", "-f", str(ROOT / "crds"))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 3 * CASES)
 def test_hostile_objects(cluster: running.Cluster, daemon: DaemonProcess, api: Cluster, tmp_path: Path) -> None:
     """No crash, a clear condition for each, no run for what is not fit, nothing executed; others go on meanwhile."""
     canary = tmp_path / "canary"
@@ -80,9 +84,49 @@ def test_hostile_objects(cluster: running.Cluster, daemon: DaemonProcess, api: C
     cluster.apply(server("good"), operation("good", "good", ACT))
     cluster.phase("good", "Succeeded", seconds=240)
     there = [case for case, refusal in zip(cases, refused, strict=True) if not refusal]
-    assert _settled(lambda: _unclear(api, cluster.namespace, there), 240) == []
+    assert _settled(lambda: _unclear(api, cluster.namespace, there), WITHIN) == []
     assert not canary.exists()
+    figures = _no_run_for_the_unfit(api, cluster.namespace, daemon, there)
     _unharmed(daemon)
+    print(f"{len(cases)} cases, {sum(map(bool, refused))} refused by the API server, {figures}")
+    _nothing_left(api, cluster.namespace, daemon)
+
+
+def _no_run_for_the_unfit(api: Cluster, namespace: str, daemon: DaemonProcess, cases: list[Case]) -> str:
+    """Fail when a case that did not succeed had a run, has a lock, or is in a run's directory; returns figures."""
+    operations = {item["metadata"]["name"]: item for item in api.items(_path(namespace, "Operation"), "list")[0]}
+    statuses = {case.operation: operations.get(case.operation, {}).get("status") or {} for case in cases}
+    given = {case.operation: case.statuses for case in cases}
+    unfit = {name for name, status in statuses.items() if status.get("phase") != "Succeeded"}
+    assert {name: statuses[name] for name in unfit if statuses[name].get("runID")} == {}
+    files = [path for path in (daemon.directory / "runs").rglob("*") if path.is_file()]
+    runs = "".join(path.read_text(errors="replace") for path in files)
+    assert sorted(unfit & set(re.findall(r"\bh\d{4}\b", runs))) == []
+    locks = {name: lock for name, lock in _locks(api, namespace).items() if "Server" not in given.get(name, {})}
+    assert locks == {}
+    phases = Counter(str(status.get("phase")) for status in statuses.values())
+    return f"{dict(phases)}, runs {len(list((daemon.directory / 'runs').iterdir()))}, without a run {len(unfit)}"
+
+
+def _locks(api: Cluster, namespace: str) -> Object:
+    """Return the Operations that Servers are locked by, by Server."""
+    items, _ = api.items(_path(namespace, "Server"), "list")
+    found = {item["metadata"]["name"]: (item.get("status") or {}).get("activeOperation") for item in items}
+    return {name: lock for name, lock in found.items() if lock}
+
+
+def _nothing_left(api: Cluster, namespace: str, daemon: DaemonProcess) -> None:
+    """Delete everything; fail when a process or a private directory of a run stays, or more runs than are kept."""
+    assert daemon.process is not None
+    for kind in ("Operation", "Server", "ProvisioningProfile"):
+        _deleted(api, _path(namespace, kind))
+    own = daemon.process.pid
+    assert _settled(lambda: [{"process": pid} for pid in tree(own) - {own}], 60) == []
+    assert private_directories(own) == []
+    assert len(list((daemon.directory / "runs").iterdir())) <= KEPT_RUNS + 1
+    _unharmed(daemon)
+    assert daemon.stop(seconds=30) == 0
+    assert using(daemon.directory) == []
 
 
 def _unharmed(daemon: DaemonProcess) -> None:

@@ -42,4 +42,4 @@ def test_faults_do_no_harm(tmp_path: Path) -> None:
 
 def test_a_kill_at_a_write_loses_nothing() -> None:
     """The reconciler is killed before and after its first writes of a scene; the Operation still ends as it should."""
-    assert " 0 with a violation" in played("soak.points", "success", "--most", "6")
+    assert " 0 with a violation" in played("soak.points", "success", "--most", "6", "--lanes", "2")

@@ -41,6 +41,7 @@ def host(cluster: Api) -> Iterator[Machine]:
 def test_member(host: Machine, cluster: Api) -> None:
     """A machine with the right files, a running kubelet and a Node is a member."""
     standing = members.standing(host, "w1", cluster.join)
+    assert cluster.asked == ["/api/v1/nodes/w1"]  # the one question
     assert standing == members.Standing("", "uid-1", cluster.endpoint, "active")
     hashes = sorted(certificates.key_hashes(cluster.authority.pem))
     assert members.standing(host, "w1", {**cluster.join, "ca": "", "ca_hashes": hashes}).reason == ""

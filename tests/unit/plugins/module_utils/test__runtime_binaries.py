@@ -7,8 +7,10 @@ The trees are directories and a real HTTP server.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 from tests.unit.plugins.mirror import Mirror, mirror
@@ -84,6 +86,20 @@ def test_install(host: Machine, tmp_path: Path) -> None:
     binaries.install(memory, wanted, version, timeout=10)
     assert [host.mode(name) for name in NAMES] == [0o755] * 2
     assert binaries.outdated(Memory(host), version, "file:///gone") == {}
+
+
+def test_side_by_side(host: Machine, tmp_path: Path) -> None:
+    """Neither program waits until the other one has been tried."""
+    base, version = tree(tmp_path, "v1.20.2"), asked("1.20.2")
+    wanted, both, answered = binaries.outdated(Memory(host), version, base), Barrier(2), host.run
+
+    def run(argv: Sequence[str], **options: Any) -> Done:
+        both.wait(timeout=20)
+        return answered(argv, **options)
+
+    host.run = run  # type: ignore[method-assign]  # each answers when both are asked
+    binaries.install(Memory(host), wanted, version, timeout=10)
+    assert [host.mode(name) for name in NAMES] == [0o755] * 2
 
 
 def test_a_program_that_was_there(host: Machine, tmp_path: Path) -> None:
