@@ -28,14 +28,19 @@ class Scene:
     phase: str
     reason: str = ""
     cancel: bool = False
+    attempts: int = 1
 
 
 SCENES = (
     Scene("success", "soak-three", "three-{:05d}-60", "Succeeded"),
     Scene("failure", "soak-mistake", "mistake-{:05d}-0", "Failed", "Refused"),
-    Scene("retry", "soak-two", "flaky-{:05d}-60-1", "Succeeded"),
+    Scene("retry", "soak-two", "flaky-{:05d}-60-1", "Succeeded", attempts=2),
     Scene("cancel", "soak-two", "slow-{:05d}-120000", "Failed", "Cancelled", cancel=True),
 )
+
+
+ALL = "all"
+"""In place of a scene: what is wrong with none of them alone."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class Row:
     twice: list[str] = field(default_factory=list)
     survivors: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is no kill but what was found when a lane had been played."""
+        return self.point.scene == ALL
 
     @property
     def violations(self) -> list[str]:
@@ -128,7 +138,7 @@ def read(files: Iterable[Path]) -> list[Row]:
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """Return the counts that stand at the end."""
-    points = [row for row in rows if row.point.scene != "all"]
+    points = [row for row in rows if not row.is_end]
     return {
         "points": len(points),
         "reached": sum(row.reached for row in points),
@@ -142,7 +152,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
     """Return the table."""
     head = ("scene", "moment", "point", "request", "reached", "ended as", "attempts", "steps done")
     cells = [head]
-    for row in (row for row in rows if row.point.scene != "all"):
+    for row in (row for row in rows if not row.is_end):
         point, reached = row.point, "yes" if row.reached else "NO"
         cells.append(
             (point.scene, point.moment, point.place, row.request, reached, row.ended, str(row.attempts), row.done)
