@@ -34,6 +34,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=180, help="seconds without news until Operations count as lost (%(default)s)"
     )
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no more faults after these (no limit)")
     parser.add_argument("--mutant", metavar="NAME", help="play with a guard taken out (soak/mutants.py)")
     parser.add_argument("--keep", action="store_true", help="keep logs and hosts' disks even when all is well")
     parser.add_argument("--docs", action="store_true", help="put the record into docs/reliability.md")
@@ -69,7 +70,7 @@ def play(asked: argparse.Namespace) -> int:
     plan = Plan(
         asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
         only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
-        cancels=asked.cancels,
+        cancels=asked.cancels, longest=asked.minutes * 60,
     )  # fmt: skip
     scratch = enclosure.furnish()
     world = World(scratch, lease_seconds=asked.lease_seconds)

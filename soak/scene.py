@@ -49,6 +49,7 @@ class Plan:
     patience: float = 180.0  # without any news of an Operation; their own deadline is 120
     until_violation: bool = False
     cancels: int = 0  # that are measured once the faults are over
+    longest: float = float("inf")  # seconds after which no more faults come, however few there were
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Scene:
             self._await(stream)
         while self._created < self.plan.operations or self._hits() < self.plan.faults:
             self._step()
-            if self.plan.until_violation and self._worst():
+            if time.monotonic() - began > self.plan.longest or (self.plan.until_violation and self._worst()):
                 break
         self._calm()
         outcome = Outcome(self.plan, self._created, self._counted(), seconds=time.monotonic() - began)
