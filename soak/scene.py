@@ -44,7 +44,7 @@ class Plan:
     faults: int
     hosts: int = 40
     crowd: int = 80
-    mean_gap: float = 0.6
+    mean_gap: float = 0.5
     only: tuple[str, ...] = ()
     patience: float = 180.0  # without any news of an Operation; their own deadline is 120
     until_violation: bool = False
