@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to the requests of the daemons in a soak: the small faults of the script.
 
-A fault waits for the first request that it can be done to.
+A fault waits for the first request that it can be done to, and those after it do not wait with it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import threading
 
 from soak import script
 from soak.proxy import Deed, Request
+from soak.script import Fault
 
 PASS = Deed()
+NARROW = ("touch", "stale")
+"""Faults that need a request of a certain kind."""
 
 
 class SmallFaults:
@@ -23,6 +26,7 @@ class SmallFaults:
         self._small = script.small(seed, daemon)
         self._watch = script.watch(seed, daemon)
         self._next, self._next_of_watch = next(self._small), next(self._watch)
+        self._waiting: list[Fault] = []  # for a request of their own kind: the others need not wait with them
         self._requests = self._events = 0.0
 
     def before(self, request: Request) -> Deed:
@@ -33,11 +37,15 @@ class SmallFaults:
             if request.is_watch:
                 return self._of_opening()
             self._requests += 1
-            if self._requests < self._next.gap or not _fits(self._next.kind, request):
+            if self._next.kind in NARROW and self._requests >= self._next.gap:
+                self._put_by(self._drawn())
+            fitting = next((fault for fault in self._waiting if _fits(fault.kind, request)), None)
+            if fitting is not None:
+                self._waiting.remove(fitting)
+                return _deed(fitting, request)
+            if self._requests < self._next.gap or self._next.kind in (*NARROW, "lose", "late"):
                 return PASS
-            if self._next.kind in ("lose", "late"):
-                return PASS
-            return self._taken(request)
+            return _deed(self._drawn(), request)
 
     def after(self, request: Request, status: int) -> Deed:
         """Say what is done to an answer, or to an event of a watch."""
@@ -48,14 +56,16 @@ class SmallFaults:
                 return self._of_event()
             if self._requests < self._next.gap or self._next.kind not in ("lose", "late") or status >= 300:
                 return PASS
-            return self._taken(request)
+            return _deed(self._drawn(), request)
 
-    def _taken(self, request: Request) -> Deed:
-        fault = self._next
-        name = "lost-answer-of-write" if fault.kind == "lose" and request.is_write else f"api-{fault.kind}"
-        self._next, self._requests = next(self._small), 0.0
-        most = 1.0 if "lease" in request.path else 2.0
-        return Deed(fault.kind, min(most, fault.seconds) if fault.kind in ("wait", "late") else 0.0, name)
+    def _put_by(self, fault: Fault) -> None:
+        """Let a narrow fault wait, one of each kind at most."""
+        if all(fault.kind != other.kind for other in self._waiting):
+            self._waiting.append(fault)
+
+    def _drawn(self) -> Fault:
+        fault, self._next, self._requests = self._next, next(self._small), 0.0
+        return fault
 
     def _of_opening(self) -> Deed:
         if self._events < self._next_of_watch.gap or self._next_of_watch.kind != "gone":
@@ -77,10 +87,14 @@ class SmallFaults:
         return Deed(deed, seconds, name)
 
 
+def _deed(fault: Fault, request: Request) -> Deed:
+    name = "lost-answer-of-write" if fault.kind == "lose" and request.is_write else f"api-{fault.kind}"
+    most = 1.0 if "lease" in request.path else 2.0
+    return Deed(fault.kind, min(most, fault.seconds) if fault.kind in ("wait", "late") else 0.0, name)
+
+
 def _fits(kind: str, request: Request) -> bool:
-    """Whether a fault can be done to a request at all."""
+    """Whether a narrow fault can be done to a request."""
     if kind == "touch":
         return request.method == "PATCH" and request.path.endswith("/status")
-    if kind == "stale":
-        return request.method == "GET" and "/stargate.io/" in request.path and "limit=500" in request.path
-    return True
+    return request.method == "GET" and "/stargate.io/" in request.path and "limit=500" in request.path

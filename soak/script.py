@@ -131,7 +131,7 @@ def orders(seed: int) -> Iterator[Order]:
             host=rolls.randrange(10**6),
             milliseconds=int(seconds * 1000),
             failures=rolls.randint(1, 2) if kind == "flaky" else 0,
-            retries=rolls.choice((2, 2, 6)),
+            retries=rolls.choice((2, 6, 6)),
             pause=0.0 if burst else rolls.expovariate(1.0),
         )
 
@@ -158,7 +158,7 @@ def leadership(seed: int, *, mean_gap: float) -> Iterator[Fault]:
 
 def small(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's requests without end."""
-    return _faults(dice(seed, f"small-{daemon}"), SMALL, 1.2)
+    return _faults(dice(seed, f"small-{daemon}"), SMALL, 1.0)
 
 
 def watch(seed: int, daemon: int) -> Iterator[Fault]:
