@@ -158,7 +158,7 @@ def leadership(seed: int, *, mean_gap: float) -> Iterator[Fault]:
 
 def small(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's requests without end."""
-    return _faults(dice(seed, f"small-{daemon}"), SMALL, 1.0)
+    return _faults(dice(seed, f"small-{daemon}"), SMALL, 3.0)
 
 
 def watch(seed: int, daemon: int) -> Iterator[Fault]:
