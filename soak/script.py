@@ -158,12 +158,12 @@ def leadership(seed: int, *, mean_gap: float) -> Iterator[Fault]:
 
 def small(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's requests without end."""
-    return _faults(dice(seed, f"small-{daemon}"), SMALL, 3.0)
+    return _faults(dice(seed, f"small-{daemon}"), SMALL, 4.0)
 
 
 def watch(seed: int, daemon: int) -> Iterator[Fault]:
     """Yield the faults of a daemon's watches without end; their gap is in events of watches."""
-    return _faults(dice(seed, f"watch-{daemon}"), WATCH, 10.0)
+    return _faults(dice(seed, f"watch-{daemon}"), WATCH, 15.0)
 
 
 def _faults(rolls: random.Random, kinds: dict[str, int], mean_gap: float) -> Iterator[Fault]:
