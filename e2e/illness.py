@@ -101,11 +101,11 @@ class Illness:
         return str(condition(self.world.get("node", self.name), "Ready").get("status", ""))
 
     def _operations(self) -> list[Object]:
-        return list(self.world.get("operations", "-n", NAMESPACE, "-l", CAUSE)["items"])
+        return list(self.world.get("operations", "-n", NAMESPACE, "-l", CAUSE).get("items", []))
 
     def _phase(self) -> str:
         return str(self._operations()[0].get("status", {}).get("phase", ""))
 
     def _events(self) -> set[str]:
         found = self.world.get("events", "-n", NAMESPACE, "--field-selector", f"involvedObject.name={self.name}")
-        return {str(event["reason"]) for event in found["items"]}
+        return {str(event["reason"]) for event in found.get("items", [])}
