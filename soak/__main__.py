@@ -28,7 +28,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=10_000, help="how many have to hit, at least (%(default)s)")
     parser.add_argument("--ops", type=int, default=2_000, help="how many Operations, at least (%(default)s)")
     parser.add_argument("--hosts", type=int, default=40, help="how many machines (%(default)s)")
-    parser.add_argument("--mean-gap", type=float, default=0.6, help="seconds between two large faults (%(default)s)")
+    parser.add_argument("--mean-gap", type=float, default=1.0, help="seconds between two large faults (%(default)s)")
     parser.add_argument("--lease-seconds", type=float, default=10.0, help="of the reconcilers (%(default)s)")
     parser.add_argument("--cancels", type=int, default=40, help="stops to measure at the end (%(default)s)")
     parser.add_argument(

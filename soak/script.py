@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 KINDS = {
-    "one": 40,
-    "two": 24,
-    "three": 12,
-    "four": 4,
+    "one": 60,
+    "two": 12,
+    "three": 8,
+    "four": 3,
     "flaky": 8,
     "mistake": 4,
     "slow": 4,
@@ -31,7 +31,9 @@ SCRIPTS = {
     "two": "soak-two",
     "three": "soak-three",
     "four": "soak-four",
-    "flaky": "soak-two",
+    "flaky": "soak-one",
+    "slow": "soak-one",
+    "late": "soak-one",
     "mistake": "soak-mistake",
 }
 STEPS = {
