@@ -85,6 +85,7 @@ def test_hostile_objects(cluster: running.Cluster, daemon: DaemonProcess, api: C
     cluster.phase("good", "Succeeded", seconds=240)
     there = [case for case, refusal in zip(cases, refused, strict=True) if not refusal]
     assert _settled(lambda: _unclear(api, cluster.namespace, there), WITHIN) == []
+    assert _settled(lambda: _running(api, cluster.namespace), WITHIN) == []
     assert not canary.exists()
     figures = _no_run_for_the_unfit(api, cluster.namespace, daemon, there)
     _unharmed(daemon)
@@ -106,6 +107,13 @@ def _no_run_for_the_unfit(api: Cluster, namespace: str, daemon: DaemonProcess, c
     assert locks == {}
     phases = Counter(str(status.get("phase")) for status in statuses.values())
     return f"{dict(phases)}, runs {len(list((daemon.directory / 'runs').iterdir()))}, without a run {len(unfit)}"
+
+
+def _running(api: Cluster, namespace: str) -> list[Object]:
+    """Return the Operations that are fit to run and have not ended."""
+    items, _ = api.items(_path(namespace, "Operation"), "list")
+    statuses = [item.get("status") or {} for item in items]
+    return [status for status in statuses if status.get("runID") and status.get("phase") in ("Running", "Pending")]
 
 
 def _locks(api: Cluster, namespace: str) -> Object:
