@@ -20,7 +20,12 @@ from stargate_reconciler.errors import WorldError
 PATIENCE = 5
 """Seconds for which the Node has to be not Ready; Kubernetes itself takes 40 to say that it is not."""
 UNIT = "/etc/systemd/system/kubelet.service"
-END_KUBELET = f"sudo ln -sf /dev/null {UNIT} && sudo systemctl daemon-reload && sudo systemctl stop kubelet"
+KEPT = "/var/tmp/kubelet.service"  # noqa: S108 - on a machine of this story
+END_KUBELET = (
+    f"sudo cp {UNIT} {KEPT} && sudo ln -sf /dev/null {UNIT} "
+    "&& sudo systemctl daemon-reload && sudo systemctl stop kubelet"
+)
+MEND_KUBELET = f"sudo mv {KEPT} {UNIT} && sudo systemctl daemon-reload && sudo systemctl start kubelet"
 CAUSE = "stargate.io/cause=not-ready"
 
 
@@ -59,25 +64,29 @@ class Illness:
         until("the Server says that its Node is Ready", lambda: self._said("NodeReady") == ("True", "Ready"))
 
     def held_back(self) -> None:
-        """See that an illness which comes back at once is told, and that the pause is waited for."""
+        """See that an illness which comes back is told, that the pause is waited for, and that a person can help."""
         self.fall_ill()
         until("the pause is told", lambda: self._said("AutoRepave") == ("True", "BackOff"))
         say(condition(self._server(), "AutoRepave")["message"])
         time.sleep(2 * PATIENCE)  # longer than it would take without the pause
         expect("automatic repaves", len(self._operations()), 1)
         expect("AutoRepave", self._said("AutoRepave"), ("True", "BackOff"))
+        self._ask(MEND_KUBELET)
+        until("the Server says that its Node is Ready", lambda: self._said("NodeReady") == ("True", "Ready"))
+        expect("automatic repaves", len(self._operations()), 1)
 
     def fall_ill(self) -> None:
         """Stop the kubelet for good and wait until the cluster and the Server have noticed."""
-        config = self.world.outputs()["ssh_config"]
-        command = ["ssh", "-F", config, self.name, END_KUBELET]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-        )
-        if done.returncode != 0:
-            raise WorldError(f"the kubelet of {self.name} was not stopped: {done.stderr.strip()[:256]}")
+        self._ask(END_KUBELET)
         ill = ("Unknown", "NodeStatusUnknown")
         until("the Server says that nothing is heard of its Node", lambda: self._said("NodeReady") == ill)
+
+    def _ask(self, command: str) -> None:
+        """Run a command on the machine."""
+        words = ["ssh", "-F", self.world.outputs()["ssh_config"], self.name, command]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise WorldError(f"{command!r} on {self.name}: {done.stderr.strip()[:256]}")
 
     def _started(self) -> Object:
         """Return the Operation that nobody has asked for, after checking that it says so, and that it is told."""
