@@ -53,7 +53,7 @@ def main() -> int:
         return play(asked)
     output: Path = asked.output.resolve()
     output.unlink(missing_ok=True)
-    given = [*words, "--seed", str(asked.seed)]
+    given, played = [*words, "--seed", str(asked.seed)], played_on(asked.commit)
     try:
         code = enclosure.enclosed("soak", given, output.parent)
     except enclosure.CannotEnclose as error:
@@ -61,7 +61,7 @@ def main() -> int:
         return 2
     if asked.docs and code == 0:
         said = json.loads(output.read_text(encoding="utf-8"))
-        report.put_into(ROOT / "docs/reliability.md", report.table(said, played_on(asked.commit)))
+        report.put_into(ROOT / "docs/reliability.md", report.table(said, played))
     return code
 
 
