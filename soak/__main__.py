@@ -75,8 +75,7 @@ def play(asked: argparse.Namespace) -> int:
     scratch = enclosure.furnish()
     world = World(scratch, lease_seconds=asked.lease_seconds)
     mutant = mutants.named(asked.mutant) if asked.mutant else None
-    mutants.copied(scratch / "played", commit=asked.commit, mutant=mutant)
-    world.environ = mutants.environ(scratch / "played")
+    world.environ = mutants.copied(scratch / "played", commit=asked.commit, mutant=mutant)
     say(f"seed {plan.seed}: {plan.operations} Operations, {plan.faults} faults, {plan.hosts} hosts")
     world.begin(plan.hosts)
     outcome = Scene(world, plan).play()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from soak import enclosure, mutants, verdict
 from soak.daemons import ROOT
 from soak.hosts import Host
-from soak.proxy import Deed
+from soak.rules import SmallFaults
 from soak.world import World, custom, say
 
 WAVE = 4
@@ -120,16 +120,6 @@ def _until(world: World, holds: Callable[[], bool]) -> bool:
     return False
 
 
-class _Nothing:
-    """The rule of a proxy that injects nothing."""
-
-    def before(self, *_request: object) -> Deed:
-        return Deed()
-
-    def after(self, *_answer: object) -> Deed:
-        return Deed()
-
-
 def main() -> int:
     """Measure stops over SSH and local ones; returns 1 when one takes too long or leaves something."""
     parser = argparse.ArgumentParser(prog="scripts/soak cancels", description="Measure how long a stop takes.")
@@ -145,11 +135,13 @@ def main() -> int:
             say(str(error))
             return 2
     scratch = enclosure.furnish()
-    mutants.copied(scratch / "played", commit=asked.commit)
-    world = World(scratch, environ=mutants.environ(scratch / "played"), lease_seconds=asked.lease_seconds)
+    played = mutants.copied(scratch / "played", commit=asked.commit)
+    world = World(scratch, environ=played, lease_seconds=asked.lease_seconds)
     world.begin(asked.hosts)
-    for _ in range(2):
-        world.add_daemon(_Nothing()).start()
+    for number in range(2):
+        nothing = SmallFaults(0, number)
+        nothing.calm = True
+        world.add_daemon(nothing).start()
     found = {}
     for way, act in WAYS.items():
         say(f"{asked.count} cancels of work {way}")

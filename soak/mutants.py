@@ -142,10 +142,11 @@ class Outcome:
         return f"{len(self.violations)} violations in {size}, as: {self.violations[0][:200]}"
 
 
-def copied(target: Path, *, commit: str = "", mutant: Mutant | None = None) -> None:
+def copied(target: Path, *, commit: str = "", mutant: Mutant | None = None) -> Mapping[str, str]:
     """Copy the daemon and the collection below a directory: what is played must not change while it is played.
 
-    They are as the working tree has them, or as a commit has. Raises ValueError when the guard is not where it was.
+    They are as the working tree has them, or as a commit has. Returns the environment that makes a reconciler and its
+    plays be the copy. Raises ValueError when the guard is not where it was.
     """
     source = ROOT
     if commit:
@@ -160,6 +161,7 @@ def copied(target: Path, *, commit: str = "", mutant: Mutant | None = None) -> N
         (shutil.copytree if (source / name).is_dir() else shutil.copy)(source / name, place)
     if mutant is not None:
         _patch(target / mutant.file, mutant)
+    return {"PYTHONPATH": str(target), "ANSIBLE_COLLECTIONS_PATH": str(target)}
 
 
 def _patch(file: Path, mutant: Mutant) -> None:
@@ -167,11 +169,6 @@ def _patch(file: Path, mutant: Mutant) -> None:
     if text.count(mutant.old) != 1:
         raise ValueError(f"{mutant.name}: its guard stands {text.count(mutant.old)} times in {mutant.file}")
     file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-
-
-def environ(copy: Path) -> Mapping[str, str]:
-    """Return what makes a reconciler and its plays be the copy."""
-    return {"PYTHONPATH": str(copy), "ANSIBLE_COLLECTIONS_PATH": str(copy)}
 
 
 def played(play: Play, asked: argparse.Namespace, mutant: Mutant | None = None) -> Outcome:

@@ -184,8 +184,7 @@ def lane_played(asked: argparse.Namespace) -> int:
     """Play one lane's share of the points in the enclosure; returns 1 when something was lost or done twice."""
     lane, lanes = (int(word) for word in asked.lane.split("/"))
     scratch = enclosure.furnish()
-    mutants.copied(scratch / "played", commit=asked.commit)
-    environ = {**Shim.environ(scratch), **mutants.environ(scratch / "played")}
+    environ = {**Shim.environ(scratch), **mutants.copied(scratch / "played", commit=asked.commit)}
     world = World(scratch, environ=environ, lease_seconds=asked.lease_seconds)
     world.begin(2)
     stage = Stage(world, lane)
@@ -245,7 +244,7 @@ def main() -> int:
     if not asked.lane:
         return all_played(asked)
     try:
-        return enclosure.enclosed("soak.points", sys.argv[1:], Path(ROOT / "build" / "points"))
+        return enclosure.enclosed("soak.points", sys.argv[1:], ROOT / "build" / "points")
     except enclosure.CannotEnclose as error:
         say(str(error))
         return 2

@@ -56,6 +56,9 @@ class Deed:
     name: str = ""
 
 
+PASS = Deed()
+
+
 class Rule(Protocol):
     """Who says what is done."""
 

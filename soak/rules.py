@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 
 from soak import script
-from soak.proxy import Deed, Request
+from soak.proxy import PASS, Deed, Request
 from soak.script import Fault
 
-PASS = Deed()
 NARROW = ("touch", "stale")
 """Faults that need a request of a certain kind."""
+OF_ANSWERS = ("lose", "late")
+"""Faults that are done once the API server has answered."""
 
 
 class SmallFaults:
@@ -43,7 +44,7 @@ class SmallFaults:
             if fitting is not None:
                 self._waiting.remove(fitting)
                 return _deed(fitting, request)
-            if self._requests < self._next.gap or self._next.kind in (*NARROW, "lose", "late"):
+            if self._requests < self._next.gap or self._next.kind in (*NARROW, *OF_ANSWERS):
                 return PASS
             return _deed(self._drawn(), request)
 
@@ -54,7 +55,7 @@ class SmallFaults:
         with self._lock:
             if request.is_watch:
                 return self._of_event()
-            if self._requests < self._next.gap or self._next.kind not in ("lose", "late") or status >= 300:
+            if self._requests < self._next.gap or self._next.kind not in OF_ANSWERS or status >= 300:
                 return PASS
             return _deed(self._drawn(), request)
 

@@ -12,10 +12,9 @@ import threading
 
 from soak.cluster import NAMESPACE
 from soak.daemons import Daemon
-from soak.proxy import Deed, Request
+from soak.proxy import PASS, Deed, Request
 from soak.tally import Point
 
-PASS = Deed()
 MOMENTS = ("before", "after")
 """A write has not reached the API server yet; it was done, and the answer is not back."""
 TAKEOVERS = ("before-takeover", "after-takeover")

@@ -206,7 +206,8 @@ def make_directory(path: Path) -> None:
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     try:
         for directory in reversed(missing):
-            directory.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):  # not exist_ok, which raises when it has gone again meanwhile
+                directory.mkdir(mode=0o700)
     except OSError as error:
         raise disk_error(error, f"make directory {path}") from error
 

@@ -25,6 +25,11 @@ def _is_of(path: Path, pid: int) -> bool:
         return False
 
 
+def kept_of_runs(directory: Path) -> str:
+    """Return the text of all files that a daemon keeps of its runs."""
+    return "".join(path.read_text(errors="replace") for path in (directory / "runs").rglob("*") if path.is_file())
+
+
 def tree(root: int) -> set[int]:
     """Return a process and all that descend from it."""
     children: dict[int, list[int]] = {}

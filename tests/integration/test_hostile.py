@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 from tests.integration import daemon as running
 from tests.integration.daemon import DaemonProcess, operation, server
 from tests.integration.hostile import ACT, Case, Maker
-from tests.integration.remains import KEPT_RUNS, private_directories, tree, using
+from tests.integration.remains import KEPT_RUNS, kept_of_runs, private_directories, tree, using
 
 from ansible_collections.stargate.core.plugins.module_utils._errors import StargateError
 from ansible_collections.stargate.core.plugins.module_utils._kube import Cluster
@@ -95,14 +95,12 @@ def test_hostile_objects(cluster: running.Cluster, daemon: DaemonProcess, api: C
 
 def _no_run_for_the_unfit(api: Cluster, namespace: str, daemon: DaemonProcess, cases: list[Case]) -> str:
     """Fail when a case that did not succeed had a run, has a lock, or is in a run's directory; returns figures."""
-    operations = {item["metadata"]["name"]: item for item in api.items(_path(namespace, "Operation"), "list")[0]}
-    statuses = {case.operation: operations.get(case.operation, {}).get("status") or {} for case in cases}
+    found = _statuses(api, namespace, "Operation")
+    statuses = {case.operation: found.get(case.operation, {}) for case in cases}
     given = {case.operation: case.statuses for case in cases}
     unfit = {name for name, status in statuses.items() if status.get("phase") != "Succeeded"}
     assert {name: statuses[name] for name in unfit if statuses[name].get("runID")} == {}
-    files = [path for path in (daemon.directory / "runs").rglob("*") if path.is_file()]
-    runs = "".join(path.read_text(errors="replace") for path in files)
-    assert sorted(unfit & set(re.findall(r"\bh\d{4}\b", runs))) == []
+    assert sorted(unfit & set(re.findall(r"\bh\d{4}\b", kept_of_runs(daemon.directory)))) == []
     locks = {name: lock for name, lock in _locks(api, namespace).items() if "Server" not in given.get(name, {})}
     assert locks == {}
     phases = Counter(str(status.get("phase")) for status in statuses.values())
@@ -111,16 +109,20 @@ def _no_run_for_the_unfit(api: Cluster, namespace: str, daemon: DaemonProcess, c
 
 def _running(api: Cluster, namespace: str) -> list[Object]:
     """Return the Operations that are fit to run and have not ended."""
-    items, _ = api.items(_path(namespace, "Operation"), "list")
-    statuses = [item.get("status") or {} for item in items]
+    statuses = _statuses(api, namespace, "Operation").values()
     return [status for status in statuses if status.get("runID") and status.get("phase") in ("Running", "Pending")]
 
 
 def _locks(api: Cluster, namespace: str) -> Object:
     """Return the Operations that Servers are locked by, by Server."""
-    items, _ = api.items(_path(namespace, "Server"), "list")
-    found = {item["metadata"]["name"]: (item.get("status") or {}).get("activeOperation") for item in items}
-    return {name: lock for name, lock in found.items() if lock}
+    found = _statuses(api, namespace, "Server")
+    return {name: status["activeOperation"] for name, status in found.items() if status.get("activeOperation")}
+
+
+def _statuses(api: Cluster, namespace: str, kind: str) -> dict[str, Object]:
+    """Return the statuses of all objects of a kind, by name."""
+    items, _ = api.items(_path(namespace, kind), "list")
+    return {item["metadata"]["name"]: item.get("status") or {} for item in items}
 
 
 def _nothing_left(api: Cluster, namespace: str, daemon: DaemonProcess) -> None:
@@ -180,8 +182,7 @@ def _applied(api: Cluster, namespace: str, case: Case) -> str:
 
 def _unclear(api: Cluster, namespace: str, cases: list[Case]) -> list[Object]:
     """Return the cases whose Operation has no clear end, or no clear reason to wait."""
-    items, _ = api.items(_path(namespace, "Operation"), "list")
-    statuses = {item["metadata"]["name"]: item.get("status") or {} for item in items}
+    statuses = _statuses(api, namespace, "Operation")
     return [
         {"case": case.what, "name": case.operation, "status": statuses.get(case.operation)}
         for case in cases

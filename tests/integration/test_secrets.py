@@ -19,7 +19,7 @@ import yaml
 from tests.integration.canaries import PLACES, left, seen_in_processes, stranger
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
 from tests.integration.datacenter import MockDatacenter
-from tests.integration.remains import tree
+from tests.integration.remains import kept_of_runs, tree
 from tests.integration.sshd import SshHost
 from tests.integration.test_operations import on_hosts, secret
 
@@ -86,8 +86,7 @@ def flags(datacenter: MockDatacenter, directory: Path) -> list[str]:
 
 def told(cluster: Cluster, daemon: DaemonProcess) -> str:
     """Return all that the daemon has said: statuses, Events, its log, what a run left."""
-    kept = [path.read_text(errors="replace") for path in (daemon.directory / "runs").rglob("*") if path.is_file()]
-    return cluster.run("get", "operations,servers,events", "-o", "yaml") + daemon.log + "".join(kept)
+    return cluster.run("get", "operations,servers,events", "-o", "yaml") + daemon.log + kept_of_runs(daemon.directory)
 
 
 def run_all(cluster: Cluster, daemon: DaemonProcess, canaries: list[str]) -> None:

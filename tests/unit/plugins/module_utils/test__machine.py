@@ -10,6 +10,8 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -216,6 +218,28 @@ def test_a_write_that_fails(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(StargateError, match="Failed to make directory"):
         make_directory(tmp_path / "plain" / "below")
+
+
+COMES_AND_GOES = """import os, sys
+while True:
+    for act in (os.mkdir, os.rmdir):
+        try:
+            act(sys.argv[1])
+        except OSError:
+            pass
+"""
+
+
+def test_a_directory_that_comes_and_goes(tmp_path: Path) -> None:
+    """Whoever makes a directory does not mind that another makes the same one and takes it away again."""
+    directory = tmp_path / "above" / "d"
+    make_directory(directory)
+    with subprocess.Popen([sys.executable, "-c", COMES_AND_GOES, str(directory)]) as other:
+        try:
+            for _ in range(20_000):
+                make_directory(directory)
+        finally:
+            other.kill()
 
 
 @pytest.mark.parametrize(

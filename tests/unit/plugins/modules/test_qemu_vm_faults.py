@@ -211,13 +211,15 @@ def holder_of(disk: str) -> Iterator[None]:
     command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-m", "16", "-qmp", "stdio"]
     command += ["-drive", f"file={disk},format=qcow2,if=virtio"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        other.stdin.write(b'{"execute": "qmp_capabilities"}\n')
-        other.stdin.flush()
-        assert any(b'"return"' in line for line in other.stdout)
-        yield
-        other.kill()
+        try:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            other.stdin.write(b'{"execute": "qmp_capabilities"}\n')
+            other.stdin.flush()
+            assert any(b'"return"' in line for line in other.stdout)
+            yield
+        finally:
+            other.kill()
 
 
 def test_a_machine_of_libvirt(world: World) -> None:
