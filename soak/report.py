@@ -7,6 +7,7 @@ Only words and numbers; nothing is judged here.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ FAULTS = {
 def content(outcome: Outcome) -> dict[str, object]:
     """Return the results for programs."""
     stops, plan = outcome.stops, outcome.plan
+    limit = "" if plan.longest == math.inf else f' ARGS="--minutes {plan.longest / 60:g}"'
     return {
         "seed": plan.seed,
         "operations": outcome.operations,
@@ -75,7 +77,7 @@ def content(outcome: Outcome) -> dict[str, object]:
         "seconds": round(outcome.seconds),
         "injected": dict(sorted(outcome.injected.items())),
         "ended": outcome.ended,
-        "again": f"make soak SEED={plan.seed} FAULTS={plan.faults} OPS={plan.operations}",
+        "again": f"make soak SEED={plan.seed} FAULTS={plan.faults} OPS={plan.operations}{limit}",
     }
 
 

@@ -102,8 +102,8 @@ def empty(trees: Iterable[Hierarchy], label: str, *, patience: float = 60.0) -> 
 def _mkdir(group: Path) -> None:
     """Make a group in the common parent, which the end of the last machine takes away at any moment."""
     while not group.is_dir():
-        with suppress(FileNotFoundError):
-            group.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError, FileExistsError):  # the parent went, or was made by another and went
+            group.mkdir(parents=True)
 
 
 def _prepare(group: Path, tree: Hierarchy) -> None:

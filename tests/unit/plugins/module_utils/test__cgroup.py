@@ -89,7 +89,8 @@ def test_limits(trees: list[Hierarchy], tmp_path: Path) -> None:
     assert ((groups[1] / "memory.max").read_text(), (groups[1] / "cpu.max").read_text()) == ("1024M", "200000 100000")
 
 
-def test_a_parent_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_parent_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
     """When the last machine's end takes the common group away in between, it is made again."""
     tree = Hierarchy(tmp_path, frozenset({"memory"}))
     real, tries = Path.mkdir, []
@@ -97,7 +98,7 @@ def test_a_parent_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def vanish(path: Path, *args: int, **options: bool) -> None:
         tries.append(path)
         if len(tries) == 1:
-            raise FileNotFoundError
+            raise error
         real(path, *args, **options)
 
     monkeypatch.setattr(Path, "mkdir", vanish)
