@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 # Ansible's loader takes over the import of collections. Were it to come after some of ours were imported without it, it
 # would not know what they are: it comes first, whichever tests share a process.
 init_plugin_loader()
+# A shell that starts the tests in the background has SIGINT ignored, and so would be every program that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RunningControlPlane:
