@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from soak import enclosure, mutants, tally, verdict
 from soak.cluster import Object, Refused
