@@ -111,7 +111,7 @@ MUTANTS = (
         "crash-is-users-fault",
         "a process that died is the world's failure, and is said to be one",
         f"{DAEMON}/verdict.py",
-        "    if code is not None and 0 <= code < 128:",
+        "    if code is not None and 0 <= code < 128 and not any(cause in said for cause in EXHAUSTED):",
         "    if code is not None:",
         Play(("kill-ansible",)),
     ),

@@ -27,6 +27,8 @@ PATIENCE = 0.7
 """Seconds that the playbook has to end by itself after SIGTERM (0.3 s were measured)."""
 STOPPED = 143
 """Exit code after a stop that was asked for: 128 + SIGTERM."""
+UNSTARTED = 126
+"""Exit code when the command did not even begin, which no playbook is to blame for. Shells use it alike."""
 
 MACHINE = b"STARGATE_MACHINE="
 """What the environment of every process of a local machine has (plugins/module_utils/_process.py)."""
@@ -125,7 +127,7 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command as described above; returns its exit code, or 143 after a stop."""
+    """Run a command as described above; returns its exit code, 143 after a stop, 126 when it could not be started."""
     pidfile, *command = arguments
     parent = os.getppid()
     child = None
@@ -141,7 +143,7 @@ def main(arguments: list[str]) -> int:
         code = child.wait()
     except OSError as error:
         print(f"Failed to start {command[0]}: {error}", file=sys.stderr)
-        code = 1
+        code = UNSTARTED
     except Stop:
         code = STOPPED
         if child is not None:

@@ -246,7 +246,8 @@ class Run:
         if self._stopped.is_set() or code == guard.STOPPED:
             return Result(Outcome.INTERRUPTED, "Interrupted", "The run was stopped.")
         if self._stats is None:
-            return verdict.crash(code, " ".join(self._last_words), self._secrets)
+            began = None if code == guard.UNSTARTED else code
+            return verdict.crash(began, " ".join(self._last_words), self._secrets)
         if host in (self._stats.get("failures") or {}) or host in (self._stats.get("dark") or {}):
             return self._failures.get(host, verdict.SILENT)
         if host in (self._stats.get("processed") or self._stats.get("ok") or {}):

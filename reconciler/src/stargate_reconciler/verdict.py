@@ -6,6 +6,8 @@ The shape of the events is ansible-runner's; nothing of it is imported here.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +21,11 @@ DELIBERATE = ("assert", "fail", "validate_argument_spec")
 """Actions whose failure was meant by the author of the play: trying again would say the same."""
 FACTS = ("os", "nodeName", "nodeUID", "kubeletVersion", "bootID", "podCIDR", "ipv4", "dcJobID", "message", "stage")
 """What a playbook may tell of a host, by set_stats."""
+EXHAUSTED = tuple(
+    os.strerror(number)
+    for number in (errno.EAGAIN, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+)
+"""What the system says when this machine has run out of something: disk, memory, processes, files."""
 
 SILENT = Result(Outcome.FAILED, "TaskFailed", "A task failed and said nothing.")
 EMPTY = Result(
@@ -80,12 +87,15 @@ def unreachable(server: str, data: Mapping[str, Any], secrets: Sequence[str]) ->
 
 
 def crash(code: int | None, words: str, secrets: Sequence[str]) -> Result:
-    """Return the result of a process that ended without statistics. Ansible's own refusal of a playbook is final."""
+    """Return the result of a process that ended without statistics; `code` is None when it never began.
+
+    Ansible's own refusal of a playbook is final, unless this machine has run out of something.
+    """
     said = redacted(words, secrets, limit=600)
-    if code is not None and 0 <= code < 128:
+    if code is not None and 0 <= code < 128 and not any(cause in said for cause in EXHAUSTED):
         message = f"The playbook could not be run (exit code {code}): {said or 'no output'}"
         return Result(Outcome.CRASHED, "PlaybookError", message, retryable=False)
-    how = "could not be started" if code is None else f"died with exit code {code}"
+    how = "could not be started" if code is None else f"ended with exit code {code}"
     return Result(Outcome.CRASHED, "RunCrashed", f"The Ansible process {how}. {said}".strip())
 
 

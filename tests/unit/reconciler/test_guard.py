@@ -86,7 +86,7 @@ def test_what_cannot_be_started_is_one_sentence(tmp_path: Path) -> None:
     for pidfile, program in ((tmp_path / "none" / "pid", "true"), (tmp_path / "pid", "/no/such/program")):
         command = [sys.executable, "-I", "-S", guard.__file__, str(pidfile), program]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert (done.returncode, done.stderr.count("\n")) == (guard.UNSTARTED, 1)
         assert f"Failed to start {program}: " in done.stderr
 
 

@@ -129,6 +129,7 @@ BOTH_OK = stats(ok=["s1", "s2"])
         ([], 137, ("crashed", "RunCrashed", True)),
         ([], -9, ("crashed", "RunCrashed", True)),
         ([], None, ("crashed", "RunCrashed", True)),
+        ([], guard.UNSTARTED, ("crashed", "RunCrashed", True)),
         ([], guard.STOPPED, ("interrupted", "Interrupted", True)),
         ([told(final=True), failed({"msg": "late"}), stats(failures=["s1"])], 2, ("succeeded", "", True)),
         ([told(final=True)], 137, ("succeeded", "", True)),
@@ -259,6 +260,15 @@ def test_last_words_of_a_crash(tmp_path: Path) -> None:
     found = results(tmp_path, [*lines, {"event": "error", "stdout": "ERROR! no such role"}], code=1)["s1"]
     assert "ERROR! no such role" in found.message
     assert "line 5 " not in found.message
+
+
+@pytest.mark.parametrize("cause", ["No space left on device", "Too many open files", "Cannot allocate memory"])
+def test_a_machine_that_has_run_out_of_something(tmp_path: Path, cause: str) -> None:
+    """That the reconciler's own machine is full is nobody's mistake in a playbook: it is tried again, and said."""
+    words: list[Event] = [{"event": "error", "stdout": f"ERROR! Unable to create local directories: [Errno 1] {cause}"}]
+    found = results(tmp_path, words, code=1)["s1"]
+    assert (found.reason, found.retryable) == ("RunCrashed", True)
+    assert cause in found.message
 
 
 def test_start_that_fails(tmp_path: Path) -> None:
