@@ -21,6 +21,7 @@ from stargate_reconciler.mock_dc.routes import Answer, Request, Routes, error_an
 from stargate_reconciler.mock_dc.settings import Settings
 
 LARGEST_BODY = 1024 * 1024
+MOST_DISCARDED = 16 * LARGEST_BODY
 IDLE_SECONDS = 75
 PUBLIC = ("/health", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
@@ -146,6 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve  # noqa: N815  # names of the base class
 
+    def _discard(self, size: int) -> None:
+        """Read what nobody wants: a connection that is closed on a client that still sends loses it the answer."""
+        while size > 0 and (chunk := self.rfile.read(min(size, 1 << 16))):
+            size -= len(chunk)
+
     def _answer(self) -> tuple[Answer, str]:
         length = self.headers.get("Content-Length") or "0"
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
@@ -153,6 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             return error_answer(411, "LengthRequired", message="Content-Length is needed"), ""
         if int(length) > LARGEST_BODY:
             self.close_connection = True
+            self._discard(min(int(length), MOST_DISCARDED))
             return error_answer(413, "TooLarge", message=f"The body is larger than {LARGEST_BODY} bytes"), ""
         body = self.rfile.read(int(length))
         headers = {name.title(): value for name, value in self.headers.items()}

@@ -45,6 +45,9 @@ def test_interrupt_ends_the_whole_session(tmp_path: Path) -> None:
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         commands.run(["sh", "-c", f"sleep 60 & echo $! > {pidfile}; wait"], log=tmp_path / "log")
+    deadline = time.monotonic() + 5
+    while Identity.of(int(pidfile.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)  # it has closed its output, which is just before its end
     assert Identity.of(int(pidfile.read_text())) is None
 
 
