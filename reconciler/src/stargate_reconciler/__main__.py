@@ -6,8 +6,6 @@ Nothing else belongs here.
 
 from __future__ import annotations
 
-import sys
-
 from .cli import main
 
-sys.exit(main())
+main()

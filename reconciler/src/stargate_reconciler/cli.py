@@ -7,11 +7,14 @@ The only place of the daemon that reads either.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
@@ -340,11 +343,9 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the daemon; returns the exit code that `--help` lists."""
-    parser = build_parser()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = parser.parse_args([*from_environment(os.environ), *given])
+    parsed = build_parser().parse_args([*from_environment(os.environ), *arguments])
     logs.configure(parsed.log_level, parsed.log_format)
     try:
         return Daemon(settings_from(parsed)).run()
@@ -355,5 +356,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def main() -> NoReturn:
+    """Be the program. Its end is the process's own: an interpreter that ends under its threads may abort instead."""
+    code = run(sys.argv[1:])
+    logging.shutdown()
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        sys.stdout.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,6 +7,8 @@ The daemon itself is not started here.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -240,8 +242,30 @@ def test_exit_codes(
     monkeypatch.setattr(cli, "Daemon", FakeDaemon)
     monkeypatch.setattr(cli.logs, "configure", lambda *_: None)
     monkeypatch.setenv("STARGATE_MAX_RUNS", "9")
-    assert cli.main(["--max-runs", "3"]) == code
+    assert cli.run(["--max-runs", "3"]) == code
     assert capsys.readouterr().err.strip() == said
+
+
+THREADS_AT_WORK = """
+import sys, threading
+from stargate_reconciler import cli
+
+def run(arguments):
+    for _ in range(8):
+        threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+    print("said", *arguments)
+    return 3
+
+cli.run = run
+cli.main()
+"""
+
+
+def test_an_end_waits_for_no_thread() -> None:
+    """The program ends with its code and all it has said, whatever its threads are at; none of them is torn down."""
+    command = [sys.executable, "-c", THREADS_AT_WORK, "all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said all\n", "")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
