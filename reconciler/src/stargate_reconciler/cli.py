@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import logging
 import os
 import socket
@@ -358,6 +359,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Be the program. Its end is the process's own: an interpreter that ends under its threads may abort instead."""
+    faulthandler.enable()
     code = run(sys.argv[1:])
     logging.shutdown()
     with contextlib.suppress(OSError):  # nobody reads it any more
