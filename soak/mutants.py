@@ -121,7 +121,7 @@ MUTANTS = (
         f"{DAEMON}/watch.py",
         "            if old is not None and same and _version(old) >= _version(item):",
         "            if old is not None and _version(old) >= 0:",
-        Play(("recreate-operation", "cancel-operation")),
+        Play(("recreate-operation", "cancel-operation"), count=10, operations=30),
     ),
 )
 
