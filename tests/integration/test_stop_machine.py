@@ -24,12 +24,12 @@ pytestmark = NEEDS_ROOT
 STEPS = {"service": ["systemd-run", "--unit=stays", "sleep", "400"]}
 STEPS["work"] = ["sh", "-c", "env -i setsid sleep 300 & sleep 300"]
 TASKS = [{"stargate.core.operation_step": {"name": name, "argv": argv}} for name, argv in STEPS.items()]
+PLAY = [{"hosts": "all", "gather_facts": False, "become": True, "tasks": TASKS}]
 SEEN_GONE = """echo watching
 until [ "$(pgrep -cx sleep)" = 1 ]; do :; done
 date +%s.%N
 """
 """Says when the last process of the work was gone; a machine has its host's clock."""
-PLAY = [{"hosts": "all", "gather_facts": False, "become": True, "tasks": TASKS}]
 
 
 @pytest.fixture(scope="module")
