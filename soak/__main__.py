@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,9 +41,22 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--docs", action="store_true", help="put the record into docs/reliability.md")
     parser.add_argument("--commit", default="", help="what is played (the working tree)")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation")
-    parser.add_argument("--only", action="append", default=[], help="only this kind of large fault; repeatable")
+    few = "only this kind of large fault, or of those that watches have; repeatable"
+    parser.add_argument("--only", action="append", default=[], metavar="FAULT", help=few)
+    parser.add_argument("--work", action="append", default=[], metavar="KIND", help="only these Operations; repeatable")
     parser.add_argument("--output", type=Path, default=ROOT / "build/soak.json", help="the results (%(default)s)")
     return parser.parse_args(words)
+
+
+def again(words: list[str], asked: argparse.Namespace) -> str:
+    """Return the command that plays the same script again, from the words of the command line."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for flag in ("--seed", "--faults", "--ops", "--output"):
+        parser.add_argument(flag)
+    parser.add_argument("--docs", action="store_true")
+    rest = shlex.join(parser.parse_known_args(words)[1])
+    command = f"make soak SEED={asked.seed} FAULTS={asked.faults} OPS={asked.ops}"
+    return f'{command} ARGS="{rest}"' if rest else command
 
 
 def main() -> int:
@@ -50,7 +64,7 @@ def main() -> int:
     words = sys.argv[1:]
     asked = arguments(words)
     if enclosure.is_inside():
-        return play(asked)
+        return play(asked, again(words, asked))
     output: Path = asked.output.resolve()
     output.unlink(missing_ok=True)
     given, played = [*words, "--seed", str(asked.seed)], played_on(asked.commit)
@@ -65,12 +79,12 @@ def main() -> int:
     return code
 
 
-def play(asked: argparse.Namespace) -> int:
-    """Play a soak in the enclosure; returns the exit code."""
+def play(asked: argparse.Namespace, command: str) -> int:
+    """Play a soak in the enclosure, and say with which command it is played again; returns the exit code."""
     plan = Plan(
         asked.seed, asked.ops, asked.faults, hosts=asked.hosts, crowd=2 * asked.hosts, mean_gap=asked.mean_gap,
-        only=tuple(asked.only), patience=asked.patience, until_violation=asked.until_violation,
-        cancels=asked.cancels, longest=asked.minutes * 60,
+        only=tuple(asked.only), work=tuple(asked.work), patience=asked.patience, until_violation=asked.until_violation,
+        cancels=asked.cancels, longest=asked.minutes * 60, again=command,
     )  # fmt: skip
     scratch = enclosure.furnish()
     world = World(scratch, lease_seconds=asked.lease_seconds)

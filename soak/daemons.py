@@ -47,7 +47,7 @@ class Daemon:
         """Start it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         kubeconfig = self.directory / "kubeconfig"
-        kubeconfig.write_text(json.dumps(_kubeconfig(self.proxy.url)), encoding="utf-8")
+        kubeconfig.write_text(json.dumps(kubeconfig_of(self.proxy.url)), encoding="utf-8")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(kubeconfig), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(),
@@ -138,7 +138,8 @@ class Daemon:
         return [f"reconciler {self.number}: {' | '.join(lines[number - 1 : number + 30])[:3000]}" for number in found]
 
 
-def _kubeconfig(url: str) -> dict[str, object]:
+def kubeconfig_of(url: str) -> dict[str, object]:
+    """Return a kubeconfig for an address that asks for no credentials: a proxy's."""
     return {
         "apiVersion": "v1",
         "kind": "Config",

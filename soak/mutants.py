@@ -36,12 +36,14 @@ class Play:
     hosts: int = 12
     mean_gap: float = 0.5
     lease_seconds: float = 10.0
+    work: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """Return what tells `python -m soak` so."""
         sizes = f"--ops {self.operations} --faults {self.count} --hosts {self.hosts} --mean-gap {self.mean_gap}"
         sizes += f" --lease-seconds {self.lease_seconds} --patience 60 --cancels 0 --until-violation"
-        return [*sizes.split(), *(word for kind in self.faults for word in ("--only", kind))]
+        chosen = [("--only", kind) for kind in self.faults] + [("--work", kind) for kind in self.work]
+        return [*sizes.split(), *(word for pair in chosen for word in pair)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ MUTANTS = (
         f"{DAEMON}/reconcile.py",
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=version)',
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=None)',
-        Play(("recreate-operation",), count=300, operations=200, mean_gap=0.15),
+        Play(("recreate-operation", "watch-silent"), count=200, operations=150, mean_gap=0.05),
     ),
     Mutant(
         "no-journal",
@@ -71,7 +73,7 @@ MUTANTS = (
         f"{COLLECTION}/plugins/module_utils/_operation.py",
         '    return parsed((os.environ if environ is None else environ).get(VARIABLE, ""))',
         "    return None",
-        Play(("freeze-leader",), count=20, operations=150, mean_gap=2.0),
+        Play(("freeze-leader",), count=10, operations=60, lease_seconds=3.0, work=("slow",)),
     ),
     Mutant(
         "any-end-is-success",
@@ -87,7 +89,7 @@ MUTANTS = (
         f"{DAEMON}/runner.py",
         "            self._sweep()\n",
         "",
-        Play(("kill-guard",), count=20, operations=40),
+        Play(("kill-guard",), count=40, operations=60, mean_gap=0.1, work=("slow",)),
     ),
     Mutant(
         "interrupted-is-the-end",

@@ -7,7 +7,6 @@ Only words and numbers; nothing is judged here.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ BEGIN, END = "<!-- record: written by scripts/soak --docs, not by hand -->", "<!
 FAULTS = {
     "kill-reconciler": "kill -9 of a reconciler, the leader more often than not",
     "drain-reconciler": "SIGTERM to a reconciler, with 3 s for its runs",
-    "freeze-leader": "SIGSTOP of the leader for longer than its Lease, then SIGCONT",
+    "freeze-leader": "SIGSTOP of the leader for twice its Lease and more, while its runs go on, then SIGCONT",
     "cut-off-reconciler": "one reconciler's way to the API server refuses connections, up to 9 s",
     "end-connections": "all connections of a reconciler to the API server end at once",
     "kill-ansible": "kill -9 of an ansible-playbook",
@@ -64,7 +63,6 @@ FAULTS = {
 def content(outcome: Outcome) -> dict[str, object]:
     """Return the results for programs."""
     stops, plan = outcome.stops, outcome.plan
-    limit = "" if plan.longest == math.inf else f' ARGS="--minutes {plan.longest / 60:g}"'
     return {
         "seed": plan.seed,
         "operations": outcome.operations,
@@ -77,7 +75,7 @@ def content(outcome: Outcome) -> dict[str, object]:
         "seconds": round(outcome.seconds),
         "injected": dict(sorted(outcome.injected.items())),
         "ended": outcome.ended,
-        "again": f"make soak SEED={plan.seed} FAULTS={plan.faults} OPS={plan.operations}{limit}",
+        "again": plan.again,
     }
 
 

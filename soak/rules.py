@@ -7,6 +7,7 @@ A fault waits for the first request that it can be done to, and those after it d
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from soak import script
 from soak.proxy import PASS, Deed, Request
@@ -19,13 +20,14 @@ OF_ANSWERS = ("lose", "late")
 
 
 class SmallFaults:
-    """The rule of one daemon's proxy."""
+    """The rule of one daemon's proxy. Of `only`, what begins with `watch-` says which faults watches have."""
 
-    def __init__(self, seed: int, daemon: int) -> None:
+    def __init__(self, seed: int, daemon: int, only: Collection[str] = ()) -> None:
         self.calm = False
         self._lock = threading.Lock()
         self._small = script.small(seed, daemon)
-        self._watch = script.watch(seed, daemon)
+        of_watches = [kind.removeprefix("watch-") for kind in only if kind.startswith("watch-")]
+        self._watch = script.watch(seed, daemon, of_watches)
         self._next, self._next_of_watch = next(self._small), next(self._watch)
         self._waiting: list[Fault] = []  # for a request of their own kind: the others need not wait with them
         self._requests = self._events = 0.0

@@ -32,7 +32,7 @@ ZOMBIES = 3
 BURIED_SECONDS = 40.0
 """Seconds after which a reconciler has taken leave of every process that has died."""
 GONE_SECONDS = 4.0
-"""Seconds after which nothing may be left of a reconciler that has ended (2 on a machine that is not this busy)."""
+"""Seconds after which nothing may be left of a run that has ended (2 on a machine that is not this busy)."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ class Plan:
     crowd: int = 80
     mean_gap: float = 0.5
     only: tuple[str, ...] = ()
+    work: tuple[str, ...] = ()
     patience: float = 180.0  # without any news of an Operation; their own deadline is 120
     until_violation: bool = False
     cancels: int = 0  # that are measured once the faults are over
     longest: float = float("inf")  # seconds after which no more faults come, however few there were
+    again: str = ""  # the command that plays it again
 
 
 @dataclass
@@ -77,11 +79,11 @@ class Scene:
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         self.plan = plan
-        self.rules = [SmallFaults(plan.seed, number) for number in range(2)]
+        self.rules = [SmallFaults(plan.seed, number, plan.only) for number in range(2)]
         self.agenda = Agenda()
-        self.trouble = Trouble(world, self.agenda)
+        self.trouble = Trouble(world, self.agenda, self._see_that_it_is_gone)
         self._created = self._accepted = 0
-        self._orders = script.orders(plan.seed)
+        self._orders = script.orders(plan.seed, plan.work)
         self._next = next(self._orders)
         self._due = 0.0
         large = script.large(plan.seed, mean_gap=plan.mean_gap)
@@ -160,11 +162,14 @@ class Scene:
         self.agenda.add(fault.gap, hit)
 
     def _see_that_it_is_gone(self, runs: set[str]) -> None:
-        """A reconciler has ended: what its runs have here must end with it."""
+        """Runs have ended, with their reconciler or without it: what they have here must end with them."""
 
         def look() -> None:
+            if any(daemon.frozen_until for daemon in self.world.daemons):  # it sees to nothing before it is thawed
+                self.agenda.add(GONE_SECONDS, look)
+                return
             left = verdict.marked(runs) if runs else []
-            self.gone_wrong.extend(f"process {line} has outlived its reconciler" for line in left)
+            self.gone_wrong.extend(f"process {line} has outlived its run" for line in left)
 
         self.agenda.add(GONE_SECONDS, look)
 
@@ -196,7 +201,10 @@ class Scene:
 
     def _worst(self) -> list[str]:
         """Return the violations that can be seen before the end."""
-        return self.history.violations + [line for host in self.world.hosts for line in verdict.of_witness(host)]
+        found = self.history.violations + self.gone_wrong
+        for host in self.world.hosts:
+            found += verdict.of_witness(host) + verdict.of_journal(host)
+        return found
 
     # -- the end
 
@@ -224,12 +232,10 @@ class Scene:
     def _judge(self, outcome: Outcome) -> None:
         """Ask every witness; where the first violation was enough, what had no time to end is none."""
         found = outcome.violations
-        found += self._worst() + self.gone_wrong
+        found += self._worst()
         if not (self.plan.until_violation and found):
             found += self._unended(outcome)
         self.history.stop()
-        for host in self.world.hosts:
-            found += verdict.of_journal(host)
         for daemon in self.world.daemons:
             found += verdict.of_runs(daemon.directory / "runs")
             dead = self._zombies(daemon)

@@ -7,7 +7,7 @@ What a fault meets when its time has come depends on the moment; the sequence do
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 KINDS = {
@@ -89,7 +89,7 @@ def dice(seed: int, name: str) -> random.Random:
 class Order:
     """An Operation to create, `pause` seconds after the one before; `host` is a number to be taken modulo.
 
-    flaky fails a few times and then works, mistake is refused by its play, slow is there to be cancelled, late runs
+    flaky fails a few times and then works, mistake is refused by its play, slow outlasts a Lease at times, late runs
     into its deadline, unknown names no operation, nowhere names a Server that does not exist. The rest succeed.
     """
 
@@ -113,17 +113,18 @@ class Order:
         return "soak-nothing" if self.kind == "unknown" else SCRIPTS.get(self.kind, "soak-two")
 
 
-def orders(seed: int) -> Iterator[Order]:
-    """Yield Operations without end."""
+def orders(seed: int, only: Collection[str] = ()) -> Iterator[Order]:
+    """Yield Operations without end, of all kinds or of some."""
     rolls = dice(seed, "operations")
     kinds = {**KINDS, **dict.fromkeys(HOSTILE, 1)}
+    kinds = {kind: weight for kind, weight in kinds.items() if kind in (only or kinds)}
     burst, number = 0, 0
     while True:
         number += 1
         kind = rolls.choices(list(kinds), list(kinds.values()))[0]
         seconds = rolls.triangular(0, 0.3, 0.05)
         if kind in ("slow", "late"):
-            seconds = rolls.triangular(2, 6, 3) if kind == "slow" else 30.0
+            seconds = rolls.triangular(2, 20, 4) if kind == "slow" else 30.0
         if not burst:
             burst = rolls.randint(3, 30)
         burst -= 1
@@ -163,9 +164,10 @@ def small(seed: int, daemon: int) -> Iterator[Fault]:
     return _faults(dice(seed, f"small-{daemon}"), SMALL, 4.0)
 
 
-def watch(seed: int, daemon: int) -> Iterator[Fault]:
-    """Yield the faults of a daemon's watches without end; their gap is in events of watches."""
-    return _faults(dice(seed, f"watch-{daemon}"), WATCH, 15.0)
+def watch(seed: int, daemon: int, only: Collection[str] = ()) -> Iterator[Fault]:
+    """Yield the faults of a daemon's watches without end, of all kinds or of some; their gap is in events."""
+    kinds = {kind: weight for kind, weight in WATCH.items() if kind in (only or WATCH)}
+    return _faults(dice(seed, f"watch-{daemon}"), kinds, 15.0)
 
 
 def _faults(rolls: random.Random, kinds: dict[str, int], mean_gap: float) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from soak import verdict
 from soak.hosts import Host
 from soak.script import Fault
 from soak.world import World
@@ -80,11 +81,12 @@ def kill(pid: int, signum: int = signal.SIGKILL) -> bool:
 
 
 class Trouble:
-    """Does faults to a world, and counts those that hit."""
+    """Does faults to a world, and counts those that hit. `ended` is told of runs that a fault has ended."""
 
-    def __init__(self, world: World, agenda: Agenda) -> None:
+    def __init__(self, world: World, agenda: Agenda, ended: Callable[[set[str]], object]) -> None:
         self.world = world
         self.agenda = agenda
+        self._ended = ended
         self.injected: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self._busy: set[int] = set()
@@ -94,10 +96,10 @@ class Trouble:
             "freeze-leader": self._freeze,
             "cut-off-reconciler": self._cut_off,
             "end-connections": self._end_connections,
-            "kill-guard": lambda f: self._kill_one(f, lambda w: any(x.endswith("/guard.py") for x in w)),
+            "kill-guard": self._kill_guard,
             "kill-ansible": lambda f: self._kill_playbook(f, worker=False),
             "kill-worker": lambda f: self._kill_playbook(f, worker=True),
-            "kill-ssh": lambda f: self._kill_one(f, lambda w: w[0].startswith("ssh:") or w[0].endswith("ssh")),
+            "kill-ssh": self._kill_ssh,
             "kill-module": self._kill_module,
             "restart-sshd-sessions": self._end_sessions,
             "hang-host": self._hang,
@@ -131,8 +133,9 @@ class Trouble:
         return (fault.pick % 3 and self.world.leader()) or daemons[fault.pick % len(daemons)]
 
     def _freeze(self, fault: Fault) -> bool:
+        """Stop the leader, not its runs, for so long that another one may have begun the same work."""
         leader = self.world.leader()
-        return leader is not None and leader.freeze(leader.lease_seconds + fault.seconds)
+        return leader is not None and leader.freeze(2 * leader.lease_seconds + 10 * fault.seconds)
 
     def _cut_off(self, fault: Fault) -> bool:
         daemon = self._daemon(fault)
@@ -156,8 +159,18 @@ class Trouble:
 
     # -- processes of runs
 
-    def _kill_one(self, fault: Fault, is_one: Callable[[list[str]], bool]) -> bool:
-        found = sorted(pid for pid, words in processes() if words[0] and is_one(words))
+    def _kill_guard(self, fault: Fault) -> bool:
+        """Kill the process between a reconciler and its ansible-playbook: all of the run has to end with it."""
+        found = sorted(pid for pid, words in processes() if any(word.endswith("/guard.py") for word in words))
+        chosen = found[fault.pick % len(found)] if found else 0
+        run = verdict.run_of(chosen) if chosen else ""
+        if not chosen or not kill(chosen):
+            return False
+        self._ended({run} if run else set())
+        return True
+
+    def _kill_ssh(self, fault: Fault) -> bool:
+        found = sorted(pid for pid, words in processes() if words[0].startswith("ssh:") or words[0].endswith("ssh"))
         return bool(found) and kill(found[fault.pick % len(found)])
 
     def _kill_playbook(self, fault: Fault, *, worker: bool) -> bool:

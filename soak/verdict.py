@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from soak.hosts import Host
 
 MARKS = (b"STARGATE_OPERATION=", b"STARGATE_RUN_ID=")
 """What the environment of every process of a run has."""
+REMEMBERED = 20
+"""Steps that a host's journal surely still knows: it keeps a hundred of them."""
 KEPT_RUNS = 50
 """Run directories that a reconciler keeps."""
 
 Line = Sequence[str]
+Entry = dict[str, Any]
 
 
 def lack_of_evidence(host: Host | None, uid: str, act: str) -> str:
@@ -53,7 +56,7 @@ def of_witness(host: Host) -> list[str]:
     return found
 
 
-def journal(host: Host) -> dict[str, Any]:
+def journal(host: Host) -> Entry:
     """Return a host's own journal, {} when it has none."""
     try:
         return dict(json.loads((host.directory / "lib" / "operation.json").read_text(encoding="utf-8")))
@@ -63,36 +66,63 @@ def journal(host: Host) -> dict[str, Any]:
 
 def of_journal(host: Host) -> list[str]:
     """Return the violations that a host's journal tells of, or the one that it cannot be read."""
+    before = host.witnessed()  # what is older than the journal as it is read has to stand there
     try:
         history = list(journal(host).get("history") or [])
     except ValueError as error:
         return [f"{host.name}: its journal cannot be read: {error}"]
-    found = []
+    found = [*_overlaps(history), *_twice(history), *_unseen(history, host.witnessed()), *_unwritten(history, before)]
+    return [f"{host.name}: {line}" for line in found]
+
+
+def _overlaps(history: Sequence[Entry]) -> Iterator[str]:
     spans = sorted((_moment(e["begun"]), _moment(e.get("ended")), e) for e in history if e.get("begun"))
     for (_, ended, entry), (begun, _, later) in itertools.pairwise(spans):
         if ended is None or ended > begun:
-            found.append(f"{host.name}: journal entries overlap: {entry} and {later}")
+            yield f"journal entries overlap: {entry} and {later}"
+
+
+def _twice(history: Sequence[Entry]) -> Iterator[str]:
+    """Yield destructive steps that begin twice in an attempt, and steps that begin again although they were done."""
     begun_by = Counter((e["uid"], e["attempt"], e["step"]) for e in history if e.get("destructive"))
-    found += [f"{host.name}: the journal has {n} entries of {what}" for what, n in begun_by.items() if n > 1]
-    ended = {(line[1], line[3]) for line in host.witnessed() if line[0] == "end"}
+    yield from (f"the journal has {n} entries of {what}" for what, n in begun_by.items() if n > 1)
+    done: set[tuple[str, str]] = set()
+    for entry in history:
+        what = entry["uid"], entry["step"]
+        if what in done:
+            yield f"done, and begun again in attempt {entry['attempt']}: {what}"
+        if entry["state"] == "done":
+            done.add(what)
+
+
+def _unseen(history: Sequence[Entry], witnessed: Iterable[Line]) -> Iterator[str]:
+    ended = {(line[1], line[3]) for line in witnessed if line[0] == "end"}
     done = {(e["uid"], e["step"]) for e in history if e["state"] == "done"}
-    return found + [f"{host.name}: the journal says done, and nobody has seen it: {what}" for what in done - ended]
+    return (f"the journal says done, and nobody has seen it: {what}" for what in done - ended)
+
+
+def _unwritten(history: Sequence[Entry], witnessed: Iterable[Line]) -> Iterator[str]:
+    written = {(entry["uid"], str(entry["attempt"]), entry["step"]) for entry in history}
+    begun = [(line[1], line[2], line[3]) for line in witnessed if line[0] == "begin"]
+    return (f"begun, and not written down before: {what}" for what in begun[-REMEMBERED:] if what not in written)
 
 
 def _moment(text: str | None) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
+def run_of(pid: int) -> str:
+    """Return the id of the run that a process belongs to, "" when there is none."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((word.partition(b"=")[2].decode() for word in words if word.startswith(MARKS[1])), "")
+
+
 def runs() -> set[str]:
     """Return the ids of the runs that have a process now."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
-        except OSError:
-            continue
-        found |= {word.partition(b"=")[2].decode() for word in words if word.startswith(MARKS[1])}
-    return found
+    return {run_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - {""}
 
 
 def marked(uids: Iterable[str] = ()) -> list[str]:

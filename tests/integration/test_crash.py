@@ -6,6 +6,7 @@ The witnesses are the hosts and the datacenter, not the daemon.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 import urllib.request
@@ -13,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.api import Upstream
 from prometheus_client.parser import text_string_to_metric_families
+from soak.daemons import kubeconfig_of
+from soak.proxy import PASS, Deed, Proxy, Request
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile, server
 from tests.integration.datacenter import MockDatacenter
 from tests.integration.sshd import SshHost
@@ -214,3 +218,36 @@ def _until(check: Callable[[], object], seconds: float = 20) -> None:
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+class BusyAtFirst:
+    """The rule of an API server that is overloaded, then has a new leader to find, and is well from then on."""
+
+    def __init__(self) -> None:
+        self.answers = ["429", "500", "429"]
+
+    def before(self, _request: Request) -> Deed:
+        """Refuse while there is an answer of that kind left."""
+        return Deed(self.answers.pop(0)) if self.answers else PASS
+
+    def after(self, _request: Request, _status: int) -> Deed:
+        """Pass on what the API server says."""
+        return PASS
+
+
+def test_a_busy_api_server_at_the_start(cluster: Cluster, daemon: DaemonProcess, tmp_path: Path) -> None:
+    """An API server that says 429 and 500 when the daemon starts is asked again, with a line for each time."""
+    plane = Path(cluster.kubeconfig).parent
+    address = json.loads(cluster.run("config", "view", "-o", "json"))["clusters"][0]["cluster"]["server"]
+    port = int(address.rpartition(":")[2])
+    rule = BusyAtFirst()
+    with Proxy(0, Upstream(port, plane / "pki"), rule) as proxy:
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig_of(proxy.url)), encoding="utf-8")
+        daemon.kubeconfig = str(path)
+        cluster.apply(server("s"), operation("o", "s", "reboot"))
+        done = daemon.once("--dry-run")
+        proxy.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert (rule.answers, done.stderr.count("; asking again in ")) == ([], 3)
+    assert "reboot on Server s" in done.stdout

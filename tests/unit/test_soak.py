@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from soak import __main__ as program
 from soak import mutants, script, verdict
 from soak.history import History, Life
 from soak.hosts import Host
@@ -29,10 +30,10 @@ def host(directory: Path, *lines: str, history: list[dict[str, object]] | None =
     return found
 
 
-def entry(step: str, begun: int, ended: int | None, *, attempt: int = 1) -> dict[str, object]:
+def entry(step: str, begun: int, ended: int | None, *, attempt: int = 1, state: str = "failed") -> dict[str, object]:
     """Return an entry of a journal, with seconds of one minute."""
     times = [None if second is None else f"2026-01-01T00:00:{second:02}.000000+00:00" for second in (begun, ended)]
-    said = {"uid": "u", "attempt": attempt, "step": step, "destructive": step == "wipe", "state": "failed"}
+    said = {"uid": "u", "attempt": attempt, "step": step, "destructive": step == "wipe", "state": state}
     return {**said, "begun": times[0], "ended": times[1]}
 
 
@@ -82,11 +83,15 @@ def test_the_witness_is_heard(tmp_path: Path, lines: tuple[str, ...], complaint:
         ([entry("prepare", 1, None), entry("wipe", 4, 6)], "overlap"),
         ([entry("wipe", 1, 2), entry("wipe", 3, 4)], "2 entries"),
         ([entry("prepare", 1, 2), entry("wipe", 2, 3), entry("wipe", 4, None, attempt=2)], ""),
+        ([entry("check", 1, 2, state="done"), entry("check", 3, 4, attempt=2)], "done, and begun again"),
+        ([entry("wipe", 1, 2, state="done")], "nobody has seen it"),
+        ([], "not written down"),
     ],
 )
 def test_the_journal_is_read(tmp_path: Path, history: list[dict[str, object]], complaint: str) -> None:
-    """Entries that overlap and a destructive step that begins twice in one attempt are violations."""
-    found = verdict.of_journal(host(tmp_path, history=history))
+    """Overlaps, steps that begin twice, are done again, were never seen or never written down are violations."""
+    lines = ["begin u 1 check", "end u 1 check"] if not history or history[0]["step"] == "check" else []
+    found = verdict.of_journal(host(tmp_path, *lines, history=history))
     assert (len(found), all(complaint in line for line in found)) == (bool(complaint), True)
 
 
@@ -129,6 +134,26 @@ def test_faults_of_requests_wait_for_their_request() -> None:
     assert {"api-touch", "api-429", "api-500", "lost-answer-of-write"} <= done
     rule.calm = True
     assert {rule.before(write).kind for _ in range(50)} == {"pass"}
+
+
+def test_some_kinds_only() -> None:
+    """Of Operations and of what watches meet, some kinds may be chosen."""
+    assert {order.kind for order in islice(script.orders(1, ("slow", "two")), 50)} == {"slow", "two"}
+    assert {fault.kind for fault in islice(script.watch(1, 0, ("silent",)), 50)} == {"silent"}
+
+
+@pytest.mark.parametrize(
+    ("words", "rest"),
+    [
+        ("--seed 7", ""),
+        ("--seed 1 --output x.json --docs --minutes 80 --seed 7", ' ARGS="--minutes 80"'),
+        ("--only power-cut --work slow --seed 7", ' ARGS="--only power-cut --work slow"'),
+    ],
+)
+def test_how_it_is_played_again(words: str, rest: str) -> None:
+    """The command that repeats a play has all that makes it this play."""
+    asked = program.arguments(words.split())
+    assert program.again(words.split(), asked) == f"make soak SEED=7 FAULTS=10000 OPS=2000{rest}"
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)

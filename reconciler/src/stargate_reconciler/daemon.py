@@ -18,6 +18,7 @@ from . import guard, plan
 from .caretaker import Caretaker, Ties
 from .catalogue import Catalogue, built_in
 from .decision import described
+from .errors import Busy
 from .http import answer, serve
 from .inventory import sweep_private
 from .kube import Kube, connect
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 OK, FAILED, WAITING = 0, 1, 3
 """Exit codes: all done; something failed (or the Lease was lost); --once left something waiting."""
 STOP_SECONDS = 5.0
+REACH_SECONDS = 60.0
+"""How long an API server may be busy at the start."""
 BURY_SECONDS = 5.0
 """How often dead processes that runs have left to this one are taken leave of."""
 
@@ -66,7 +69,7 @@ class Daemon:
 
         Raises UserError when the cluster, the rights or an address to listen on are wrong.
         """
-        self._kube.check()
+        self._reach()
         self._listen()
         guard.adopt_orphans()
         removed = sweep_private()
@@ -87,6 +90,19 @@ class Daemon:
         election.start()
         self._wait()
         return self._shut_down(election)
+
+    def _reach(self) -> None:
+        """Check the cluster. One that is busy is asked again for a while, one that is not there is not."""
+        deadline, pause = time.monotonic() + REACH_SECONDS, 0.5
+        while True:
+            try:
+                return self._kube.check()
+            except Busy as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                logger.warning("%s; asking again in %.1f s", error, pause)
+            time.sleep(pause)
+            pause = min(5.0, pause * 2)
 
     def _elect(self) -> None:
         if not self.settings.leader_elect:

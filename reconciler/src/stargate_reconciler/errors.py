@@ -19,6 +19,10 @@ class WorldError(ReconcilerError):
     """The world did not answer as it should: retried with back-off."""
 
 
+class Busy(WorldError):
+    """The API server is there and cannot answer now (HTTP 429 or 5xx): the same again, later."""
+
+
 class Conflict(WorldError):
     """The object changed since it was read (HTTP 409): read again, decide again."""
 

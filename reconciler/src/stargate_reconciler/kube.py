@@ -28,7 +28,7 @@ from yaml import YAMLError
 from ansible_collections.stargate.core.plugins.module_utils import _bootstrap_token, _kubeconfig, _server
 from ansible_collections.stargate.core.plugins.module_utils._kube_files import Hideout
 
-from .errors import Conflict, Forbidden, Gone, UserError, WorldError
+from .errors import Busy, Conflict, Forbidden, Gone, UserError, WorldError
 from .model import GROUP, VERSION, Credentials, Object
 
 PLURALS = {"Server": "servers", "ProvisioningProfile": "provisioningprofiles", "Operation": "operations"}
@@ -60,7 +60,7 @@ def _translated(doing: str) -> Iterator[None]:
         body = error.body if isinstance(error.body, str) else ""
         if error.status in (400, 422):
             raise UserError(f"{detail}: {body[:256]}") from error
-        raise WorldError(detail) from error
+        raise (Busy if error.status == 429 or (error.status or 0) >= 500 else WorldError)(detail) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise WorldError(f"{doing}: {str(error)[:256]}") from error
 
