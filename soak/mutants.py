@@ -65,7 +65,7 @@ MUTANTS = (
         f"{DAEMON}/reconcile.py",
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=version)',
         'patch_status(kind, meta["namespace"], meta["name"], patch, version=None)',
-        Play(("recreate-operation", "watch-silent"), count=200, operations=150, mean_gap=0.05),
+        Play(("recreate-operation", "watch-silent"), count=80, operations=80, mean_gap=0.05),
     ),
     Mutant(
         "no-journal",
