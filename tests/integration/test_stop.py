@@ -20,6 +20,7 @@ from tests.integration.apart import ApartHost, carriers
 from tests.integration.daemon import Cluster, DaemonProcess, operation, profile
 from tests.integration.sshd import free_port
 from tests.integration.test_operations import on_hosts, secret
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="hosts with processes of their own need root"),
@@ -63,7 +64,7 @@ def working(
         daemon.start("--operations-dir", str(tmp_path / "operations"), *flags)
         cluster.apply(operation("o", "s0", "work", provisioningProfileRef=REF, **spec))
         status = cluster.until("o", lambda said: said.get("runID"), seconds=90)
-        until(lambda: any("sleep" in line and "300" in line for line in everything(host, status)), 120)
+        until(lambda: any("sleep" in line and "300" in line for line in everything(host, status)), seconds=120)
         return status
 
     return begin
@@ -72,15 +73,6 @@ def working(
 def everything(host: ApartHost, status: dict[str, Any]) -> list[str]:
     """Return the command line of all that is left of a run: what works on the host, and what bears its mark here."""
     return [*host.workers().values(), *carriers(f"STARGATE_RUN_ID={status['runID']}").values()]
-
-
-def until(check: Callable[[], object], seconds: float) -> float:
-    """Wait until something is so; returns how long that took."""
-    began = time.monotonic()
-    while not check():
-        assert time.monotonic() - began < seconds, "it did not come about"
-        time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def gone(host: ApartHost, status: dict[str, Any], began: float) -> float:
@@ -146,5 +138,5 @@ def test_killed(working: Callable[..., dict[str, Any]], daemon: DaemonProcess, h
     for pid, line in carriers(mark).items() if victims != "daemon" else ():
         if victims != "connection" or "ssh" in line:
             os.kill(pid, signal.SIGKILL)
-    until(lambda: not host.workers(), 15)
+    until(lambda: not host.workers(), seconds=15)
     assert time.monotonic() - began < WITHIN

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.integration.worker_site import NEEDS_ROOT, Worker, worker
+from tests.waiting import until
 
 pytestmark = NEEDS_ROOT
 STEPS = {"service": ["systemd-run", "--unit=stays", "sleep", "400"]}
@@ -54,14 +55,6 @@ def play(machine: Worker, directory: Path, operation: dict[str, object]) -> subp
     return subprocess.Popen(command, env={**os.environ, **environ}, start_new_session=True, stdout=log, stderr=log)
 
 
-def until(check: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @contextlib.contextmanager
 def watching(machine: Worker) -> Iterator[subprocess.Popen[str]]:
     """Look at a machine's processes on the machine itself, without a pause; what it says comes from its output."""
@@ -81,7 +74,7 @@ def test_it_ends_with_its_connection(machine: Worker, tmp_path: Path) -> None:
     machine.ssh("true")
     ansible = play(machine, tmp_path, {"uid": uid, "attempt": 1, "name": "o"})
     count = "pgrep -cx sleep || true"
-    until(lambda: machine.ssh(count).strip() == "3")
+    until(lambda: machine.ssh(count).strip() == "3", seconds=120, pause=0.05)
     assert f"stargate-{uid}.scope" in machine.ssh("systemctl list-units --type=scope --plain --no-legend")
     with watching(machine) as watch:
         killed = time.time()

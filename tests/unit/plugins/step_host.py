@@ -10,8 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,12 +73,3 @@ def result(module: subprocess.Popen[str]) -> dict[str, Any]:
     out, err = module.communicate(timeout=60)
     assert out, err
     return dict(json.loads(out))
-
-
-def until(check: Callable[[], object], seconds: float = 20.0) -> float:
-    """Wait until something is so; returns how long that took."""
-    began = time.monotonic()
-    while not check():
-        assert time.monotonic() - began < seconds, "it did not come about"
-        time.sleep(0.02)
-    return time.monotonic() - began

@@ -317,13 +317,3 @@ def playbook(directory: Path, tasks: Sequence[Object], name: str = "repave") -> 
     path = directory / f"{name}.yml"
     path.write_text(json.dumps(play), encoding="utf-8")
     return str(path)
-
-
-def until(check: Callable[[], object], *, seconds: float = 5.0) -> bool:
-    """Wait until `check` says yes; returns whether it did in time."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.reconciler.fakes import until
+from tests.waiting import until
 
 from stargate_reconciler import guard
 
@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 def written(path: Path) -> int:
     """Return the pid in a file, as soon as it is there."""
-    assert until(path.exists)
+    until(path.exists)
     return int(path.read_text())
 
 
@@ -157,7 +157,7 @@ def test_death_of_the_parent_is_a_stop(tmp_path: Path) -> None:
     watcher = int((tmp_path / "guard").read_text())
     parent.kill()
     parent.wait()
-    assert until(lambda: not is_alive(pid) and not is_alive(watcher), seconds=3)
+    until(lambda: not is_alive(pid) and not is_alive(watcher), seconds=3)
 
 
 def test_death_of_the_guard_ends_the_command(start: Callable[..., Started]) -> None:
@@ -166,7 +166,7 @@ def test_death_of_the_guard_ends_the_command(start: Callable[..., Started]) -> N
     pid = written(path)
     process.kill()
     process.wait()
-    assert until(lambda: not is_alive(pid))
+    until(lambda: not is_alive(pid))
 
 
 def test_descendants(start: Callable[..., Started]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from kubernetes import client
 from kubernetes.client.rest import ApiException
-from tests.unit.reconciler.fakes import until
+from tests.waiting import until
 
 from stargate_reconciler import leader as module
 from stargate_reconciler import model
@@ -290,7 +290,7 @@ def test_leads_renews_and_gives_back(leases: Leases, term: Callable[..., Term]) 
     one = term()
     assert one.led.wait(2)
     before = leases.version
-    assert until(lambda: leases.version > before + 2)
+    until(lambda: leases.version > before + 2)
     assert one.elector.is_leader
     one.end()
     assert (leases.holder, one.lost, one.elector.is_leader) == ("", [], False)
@@ -324,7 +324,7 @@ def test_lost_at_the_deadline(leases: Leases, term: Callable[..., Term], trouble
     if trouble == "hangs":
         leases.open.clear()
     leases.error = REFUSED
-    assert until(lambda: one.lost, seconds=2)
+    until(lambda: one.lost, seconds=2)
     assert not one.elector.is_leader
     leases.open.set()
     one.thread.join(2)
@@ -340,7 +340,7 @@ def test_lost_to_another(leases: Leases, term: Callable[..., Term]) -> None:
     assert leases.lease is not None
     leases.lease.spec.holder_identity = "b"
     leases._keep(leases.lease)
-    assert until(lambda: one.lost, seconds=2)
+    until(lambda: one.lost, seconds=2)
     assert "another process" in one.lost[0]
     one.thread.join(2)
     assert leases.holder == "b"
@@ -361,10 +361,10 @@ def test_a_short_trouble_is_no_loss(leases: Leases, term: Callable[..., Term]) -
     assert one.led.wait(2)
     leases.error = REFUSED
     calls = len(leases.calls)
-    assert until(lambda: len(leases.calls) > calls + 3)
+    until(lambda: len(leases.calls) > calls + 3)
     leases.error = None
     before = leases.version
-    assert until(lambda: leases.version > before)
+    until(lambda: leases.version > before)
     assert (one.lost, one.elector.is_leader) == ([], True)
 
 
@@ -372,7 +372,7 @@ def test_taken_while_being_stopped_is_given_back(leases: Leases, term: Callable[
     """A Lease that is won in the moment of the stop is given back, and nobody is told to lead."""
     leases.open.clear()
     one = term()
-    assert until(lambda: leases.calls)
+    until(lambda: leases.calls)
     one.elector.stop()
     leases.open.set()
     one.thread.join(2)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.reconciler.fakes import until
+from tests.waiting import until
 
 from stargate_reconciler import prober
 from stargate_reconciler.machines import Answer, Target
@@ -75,11 +75,11 @@ def test_changes_are_told_once(listening: socket.socket) -> None:
     at = target(listening)
     for _ in range(3):
         asked.ask(at)
-        assert until(lambda: not asked._asked)
+        until(lambda: not asked._asked)
     assert (heard, asked.last(at)) == ([True], Answer(good=True, at=asked._answers[at].at))
     listening.close()
     asked.ask(at)
-    assert until(lambda: len(heard) == 2)
+    until(lambda: len(heard) == 2)
     asked.keep([])
     assert asked.last(at) is None
     asked.stop()
@@ -99,8 +99,8 @@ def test_a_target_is_probed_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     asked.start()
     for _ in range(20):
         asked.ask(Target("127.0.0.1", 1))
-    assert until(lambda: count[0] == 1)
+    until(lambda: count[0] == 1)
     go.set()
-    assert until(lambda: asked.last(Target("127.0.0.1", 1)))
+    until(lambda: asked.last(Target("127.0.0.1", 1)))
     assert count == [1]
     asked.stop()

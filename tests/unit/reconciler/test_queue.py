@@ -10,7 +10,8 @@ import threading
 import time
 
 import pytest
-from tests.unit.reconciler.fakes import Clock, until
+from tests.unit.reconciler.fakes import Clock
+from tests.waiting import until
 
 from stargate_reconciler import queue
 from stargate_reconciler.queue import KeyQueue
@@ -164,7 +165,7 @@ def test_no_key_is_lost_or_doubled_among_workers() -> None:
     for number in range(2000):
         wanted[number % 10] = number
         keys.add(number % 10)
-    assert until(lambda: seen == wanted and not keys.depth())
+    until(lambda: seen == wanted and not keys.depth())
     keys.stop()
     for worker in workers:
         worker.join(2)

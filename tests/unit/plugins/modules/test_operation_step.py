@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from tests.unit.plugins.module_utils.test__operation import DOUBLE_FORK
-from tests.unit.plugins.step_host import StepHost, result, until
+from tests.unit.plugins.step_host import StepHost, result
+from tests.waiting import until
 
 from ansible_collections.stargate.core.plugins.module_utils import _operation as operations
 from ansible_collections.stargate.core.plugins.module_utils._operation import Operation
@@ -108,7 +109,7 @@ def test_it_ends_with_its_connection(host: StepHost, uid: str, work: tuple[str, 
     assert module.stdout is not None
     module.stdout.close()
     assert until(lambda: not left(uid)) < WITHIN
-    until(lambda: host.states() == [("work", 1, "killed")], 2)
+    until(lambda: host.states() == [("work", 1, "killed")], seconds=2)
 
 
 def test_it_ends_with_its_module(host: StepHost, uid: str) -> None:
@@ -117,7 +118,7 @@ def test_it_ends_with_its_module(host: StepHost, uid: str) -> None:
     until(lambda: ("work", 1, "begun") in host.states() and len(left(uid)) > 4)
     os.kill(host.current["pid"], signal.SIGKILL)
     assert until(lambda: not left(uid)) < WITHIN
-    until(lambda: host.states() == [("work", 1, "killed")], 2)
+    until(lambda: host.states() == [("work", 1, "killed")], seconds=2)
     said = host.run(Operation(uid, 1), "work", "true", destructive=True)
     assert said["failure"] == {"code": "StepInterrupted", "details": "", "retryable": True}
 

@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from stargate_reconciler.errors import UserError, WorldError
 from stargate_reconciler.local.processes import Identity, Process, wait_until_gone
@@ -30,14 +31,6 @@ def process(tmp_path: Path) -> Iterator[Process]:
     one = Process("one", tmp_path / "run")
     yield one
     one.kill()
-
-
-def until(check: Callable[[], object], *, seconds: float = 5) -> None:
-    """Wait until a callable says true."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def exists(pid: int) -> bool:
