@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for something to come about, with an end."""
+"""Waiting for something to come about, with an end to the patience.
+
+Only what another thread or process does is waited for; what a test does itself has happened when it returns.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from tests.unit.reconciler.fakes import (
     raw_operation,
     raw_profile,
     raw_server,
-    until,
 )
+from tests.waiting import until
 
 from stargate_reconciler.errors import Forbidden, WorldError
 from stargate_reconciler.model import Credentials, Object, Outcome, Phase, Result
@@ -293,11 +293,11 @@ def test_whole_way_with_threads(bench: Callable[..., Bench]) -> None:
     more = [raw_operation(f"o-{name}", serverRef={"name": name}) for name in names]
     b = bench(raw_operation(), *extra, *more)
     b.daemon.start()
-    assert until(lambda: sum(len(run.order.jobs) for run in b.runs if run.began) == 3)
+    until(lambda: sum(len(run.order.jobs) for run in b.runs if run.began) == 3)
     for run in list(b.runs):
         run.end(WORKED)
-    assert until(lambda: all(b.operation(n)["phase"] == "Succeeded" for n in ("o1", "o-s2", "o-s3")))
-    assert until(lambda: not b.daemon.queue.depth(within=1))
+    until(lambda: all(b.operation(n)["phase"] == "Succeeded" for n in ("o1", "o-s2", "o-s3")))
+    until(lambda: not b.daemon.queue.depth(within=1))
     b.daemon.halt()
     b.daemon.queue.stop()
     b.daemon.recorder.stop()

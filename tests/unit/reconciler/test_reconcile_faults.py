@@ -19,8 +19,8 @@ from tests.unit.reconciler.fakes import (
     ended,
     raw_operation,
     raw_server,
-    until,
 )
+from tests.waiting import until
 
 from stargate_reconciler import reconcile
 from stargate_reconciler.errors import Conflict, Forbidden, WorldError
@@ -245,7 +245,7 @@ def test_worker_survives(
 
     b.daemon.look = failing  # type: ignore[method-assign]  # the look itself is not what is shown here
     b.daemon.start()
-    assert until(lambda: not any(t.name == "worker-0" for t in threading.enumerate()))
+    until(lambda: not any(t.name == "worker-0" for t in threading.enumerate()))
     b.daemon.halt()
     b.daemon.recorder.stop()
     assert b.daemon.metrics.registry.get_sample_value("stargate_reconciles_total", {"outcome": outcome}) == 1

@@ -26,6 +26,8 @@ from stargate_reconciler.runner import MARK, Order, Run
 from stargate_reconciler.settings import Settings
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary-line-of-a-key\n-----END OPENSSH PRIVATE KEY-----"
+RUN = f"run-{os.getpid()}"
+"""A run of this process alone: what carries the mark of a run is ended with it, whichever test it belongs to."""
 Event = dict[str, Any]
 
 
@@ -41,7 +43,7 @@ def make(tmp_path: Path, *names: str, path: str = "/p/repave.yml", **settings: A
     jobs = [replace(job(f"o-{name}", name, key=KEY), playbook=path) for name in names or ("s1",)]
     heard = Heard()
     chosen = Settings(runs_dir=tmp_path / "runs", **settings)
-    order = Order("run-1", jobs, write_run(chosen, "run-1", jobs), 2, chosen)
+    order = Order(RUN, jobs, write_run(chosen, RUN, jobs), 2, chosen)
     return Run(order, heard), heard
 
 
@@ -284,8 +286,8 @@ def test_start_that_fails(tmp_path: Path) -> None:
 def test_sweep_ends_what_carries_the_mark(tmp_path: Path) -> None:
     """A process that carries the mark of the run is ended with it, one of another run is not."""
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    ours = subprocess.Popen(command, env={**os.environ, MARK: "run-1"})
-    other = subprocess.Popen(command, env={**os.environ, MARK: "run-10"})
+    ours = subprocess.Popen(command, env={**os.environ, MARK: RUN})
+    other = subprocess.Popen(command, env={**os.environ, MARK: f"{RUN}0"})
     run, _ = make(tmp_path)
     time.sleep(0.1)
     run._sweep()
