@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.reconciler.fakes import playbook
-from tests.unit.reconciler.test_runner import make
+from tests.unit.reconciler.test_runner import RUN, make
 
 from stargate_reconciler import inventory
 from stargate_reconciler.runner import MARK, environment
@@ -33,7 +33,7 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/bin")
     found = environment(make(tmp_path)[0].order)
     assert "canary" not in found.values()
-    assert (found[MARK], found["HTTPS_PROXY"], found["ANSIBLE_TIMEOUT"]) == ("run-1", "http://proxy", "40")
+    assert (found[MARK], found["HTTPS_PROXY"], found["ANSIBLE_TIMEOUT"]) == (RUN, "http://proxy", "40")
     assert found["PATH"] == f"{Path(sys.executable).parent}:/bin"
     monkeypatch.setenv("PATH", f"/bin:{Path(sys.executable).parent}")
     assert environment(make(tmp_path / "again")[0].order)["PATH"] == f"/bin:{Path(sys.executable).parent}"

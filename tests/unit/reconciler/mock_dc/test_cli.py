@@ -54,14 +54,14 @@ def test_an_accepted_job_outlives_a_kill(start: Start, tmp_path: Path) -> None:
     process, url = start(*flags)
     job_id = call(f"{url}/repave", {"serverId": "s"}, "k")["jobId"]
     process.kill()
-    process.wait()
+    _, before = process.communicate(timeout=10)
     process, url = start(*flags)
     assert call(f"{url}/repave", {"serverId": "s"}, "k")["jobId"] == job_id
     assert call(f"{url}/jobs/{job_id}?wait=10")["phase"] == "succeeded"
     process.send_signal(signal.SIGTERM)
     _, lines = process.communicate(timeout=10)
     assert process.returncode == 0
-    assert "repave of s: Repave completed successfully" in lines
+    assert "repave of s: Repave completed successfully" in before + lines
     assert lines.rstrip().endswith("stopped")
 
 
