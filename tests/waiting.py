@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 
-def until(check: Callable[[], object], *, seconds: float = 30.0, pause: float = 0.01) -> float:
+def until(check: Callable[[], object], *, seconds: float = 5.0, pause: float = 0.01) -> float:
     """Ask `check` again and again until it says yes; returns how many seconds that took, fails after `seconds`."""
     began = time.monotonic()
     while not check():

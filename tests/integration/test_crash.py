@@ -22,6 +22,7 @@ from tests.integration.daemon import Cluster, DaemonProcess, operation, profile,
 from tests.integration.datacenter import MockDatacenter
 from tests.integration.sshd import SshHost
 from tests.integration.test_operations import on_hosts, secret
+from tests.waiting import until
 
 REF = {"name": "profile"}
 
@@ -97,7 +98,7 @@ def test_hosts_never_see_two_runs_at_once(
     daemon.start("--operations-dir", str(tmp_path / "operations"))
     cluster.apply(secret(key, hosts[0].user), profile(sshCredentialsSecretRef="ssh"), *on_hosts(hosts))
     cluster.apply(*[operation(f"w{n}", f"s{n}", "witness", provisioningProfileRef=REF) for n in range(2)])
-    _until(lambda: (tmp_path / "s0").exists() and (tmp_path / "s1").exists())
+    until(lambda: (tmp_path / "s0").exists() and (tmp_path / "s1").exists(), seconds=20)
     daemon.kill()
     daemon.start("--operations-dir", str(tmp_path / "operations"))
     for n in range(2):
@@ -113,7 +114,7 @@ def test_two_daemons_share_nothing_but_the_api(
     """Only the holder of the Lease acts; when it is killed the other takes over and takes up its Operations."""
     datacenter.start("--speed", "3")
     daemon.start("--dc-api-url", datacenter.url)
-    _until(lambda: "Leading" in daemon.log)
+    until(lambda: "Leading" in daemon.log, seconds=20)
     other = DaemonProcess(cluster.kubeconfig, cluster.namespace, tmp_path / "other").start(
         "--dc-api-url", datacenter.url
     )
@@ -158,7 +159,7 @@ def test_a_lost_lease_stops_all_runs(
     control_plane.stop_apiserver()
     cut_off = time.monotonic()
     try:
-        _until(lambda: not any(processes(run) for run in runs))
+        until(lambda: not any(processes(run) for run in runs), seconds=20)
         assert time.monotonic() - cut_off < 5.0
         assert daemon.process is not None
         assert daemon.process.wait(15) == 1
@@ -213,13 +214,6 @@ def _get(port: int, path: str) -> str:
         return str(answer.read().decode())
 
 
-def _until(check: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 class BusyAtFirst:
     """The rule of an API server that is overloaded, then has a new leader to find, and is well from then on."""
 
@@ -235,13 +229,12 @@ class BusyAtFirst:
         return PASS
 
 
-def test_a_busy_api_server_at_the_start(cluster: Cluster, daemon: DaemonProcess, tmp_path: Path) -> None:
+def test_a_busy_api_server_at_the_start(
+    cluster: Cluster, daemon: DaemonProcess, control_plane: Any, tmp_path: Path
+) -> None:
     """An API server that says 429 and 500 when the daemon starts is asked again, with a line for each time."""
-    plane = Path(cluster.kubeconfig).parent
-    address = json.loads(cluster.run("config", "view", "-o", "json"))["clusters"][0]["cluster"]["server"]
-    port = int(address.rpartition(":")[2])
     rule = BusyAtFirst()
-    with Proxy(0, Upstream(port, plane / "pki"), rule) as proxy:
+    with Proxy(0, Upstream(control_plane.port, Path(cluster.kubeconfig).parent / "pki"), rule) as proxy:
         path = tmp_path / "kubeconfig"
         path.write_text(json.dumps(kubeconfig_of(proxy.url)), encoding="utf-8")
         daemon.kubeconfig = str(path)

@@ -68,18 +68,18 @@ def test_options_are_kept(ssh: list[str], tmp_path: Path) -> None:
 def test_the_end_of_the_connection_is_theirs(ssh: list[str], work: str) -> None:
     """When nobody reads any more, all that a command has started is gone, whatever session it fled to."""
     process = subprocess.Popen([*ssh, work], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    until(lambda: any("60" in line for line in lines(process.pid)))
+    until(lambda: any("60" in line for line in lines(process.pid)), seconds=30)
     left = remote.below(process.pid)
     assert process.stdout is not None
     process.stdout.close()
-    assert until(lambda: not any(is_running(pid) for pid in left)) < 2.0
+    assert until(lambda: not any(is_running(pid) for pid in left), seconds=30) < 2.0
     assert process.wait(5) == 1
 
 
 def test_machines_are_made_to_stay(ssh: list[str]) -> None:
     """A local machine that a command has started outlives the connection."""
     process = subprocess.Popen([*ssh, "STARGATE_MACHINE=m sleep 61 & sleep 60"], stdout=subprocess.PIPE)
-    until(lambda: len(lines(process.pid)) > 2)
+    until(lambda: len(lines(process.pid)) > 2, seconds=30)
     machine = next(pid for pid in everything_below(process.pid) if remote.is_machine(pid))
     assert process.stdout is not None
     process.stdout.close()

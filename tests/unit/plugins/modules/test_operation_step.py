@@ -105,19 +105,19 @@ def test_secrets_stay_out_of_the_journal(host: StepHost, uid: str) -> None:
 def test_it_ends_with_its_connection(host: StepHost, uid: str, work: tuple[str, ...]) -> None:
     """When nobody reads any more, all that the step has started is gone within two seconds, and said to be killed."""
     module = host.start(Operation(uid, 1), "work", *work)
-    until(lambda: ("work", 1, "begun") in host.states() and len(left(uid)) > 2)
+    until(lambda: ("work", 1, "begun") in host.states() and len(left(uid)) > 2, seconds=20)
     assert module.stdout is not None
     module.stdout.close()
-    assert until(lambda: not left(uid)) < WITHIN
+    assert until(lambda: not left(uid), seconds=20) < WITHIN
     until(lambda: host.states() == [("work", 1, "killed")], seconds=2)
 
 
 def test_it_ends_with_its_module(host: StepHost, uid: str) -> None:
     """A module that is killed leaves nothing behind; the journal says what became of the step."""
     host.start(Operation(uid, 1), "work", "sh", "-c", "env -i setsid sleep 60 & sleep 60", destructive=True)
-    until(lambda: ("work", 1, "begun") in host.states() and len(left(uid)) > 4)
+    until(lambda: ("work", 1, "begun") in host.states() and len(left(uid)) > 4, seconds=20)
     os.kill(host.current["pid"], signal.SIGKILL)
-    assert until(lambda: not left(uid)) < WITHIN
+    assert until(lambda: not left(uid), seconds=20) < WITHIN
     until(lambda: host.states() == [("work", 1, "killed")], seconds=2)
     said = host.run(Operation(uid, 1), "work", "true", destructive=True)
     assert said["failure"] == {"code": "StepInterrupted", "details": "", "retryable": True}
@@ -127,7 +127,7 @@ def test_it_ends_with_its_module(host: StepHost, uid: str) -> None:
 def test_a_newer_one_ends_an_older_one(host: StepHost, uid: str, newer: tuple[str, int, int]) -> None:
     """A later attempt, and a later leader's Operation, end what they find running, and begin within two seconds."""
     host.start(Operation(uid, 1, 1, "lease"), "work", "sleep", "60")
-    until(lambda: ("work", 1, "begun") in host.states())
+    until(lambda: ("work", 1, "begun") in host.states(), seconds=20)
     whose, attempt, fence = newer
     operation = Operation(uid if whose == "same" else f"{uid}-x", attempt, fence, "lease")
     said = host.run(operation, "next", "true")
@@ -142,7 +142,7 @@ def test_a_destructive_step_that_is_alive_is_waited_for(host: StepHost, uid: str
     """The same step, begun a second time in its attempt, is given the result of the first, and has run once."""
     argv = ["sh", "-c", f"echo x >> {tmp_path}/count; sleep 1; echo said"]
     first = host.start(Operation(uid, 1), "wipe", *argv, destructive=True)
-    until(lambda: ("wipe", 1, "begun") in host.states())
+    until(lambda: ("wipe", 1, "begun") in host.states(), seconds=20)
     second = host.run(Operation(uid, 1), "wipe", *argv, destructive=True)
     assert (result(first)["step"]["resumed"], second["step"]["resumed"]) == (False, True)
     assert second["stdout"] == "said\n"
