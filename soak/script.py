@@ -85,6 +85,11 @@ def dice(seed: int, name: str) -> random.Random:
     return random.Random(f"{seed}/{name}")  # noqa: S311 - the same seed must give the same faults
 
 
+def some(kinds: dict[str, int], only: Collection[str]) -> dict[str, int]:
+    """Return the weights of some kinds only, of all when none is named."""
+    return {kind: weight for kind, weight in kinds.items() if kind in (only or kinds)}
+
+
 @dataclass(frozen=True)
 class Order:
     """An Operation to create, `pause` seconds after the one before; `host` is a number to be taken modulo.
@@ -117,7 +122,7 @@ def orders(seed: int, only: Collection[str] = ()) -> Iterator[Order]:
     """Yield Operations without end, of all kinds or of some."""
     rolls = dice(seed, "operations")
     kinds = {**KINDS, **dict.fromkeys(HOSTILE, 1)}
-    kinds = {kind: weight for kind, weight in kinds.items() if kind in (only or kinds)}
+    kinds = some(kinds, only)
     burst, number = 0, 0
     while True:
         number += 1
@@ -166,8 +171,7 @@ def small(seed: int, daemon: int) -> Iterator[Fault]:
 
 def watch(seed: int, daemon: int, only: Collection[str] = ()) -> Iterator[Fault]:
     """Yield the faults of a daemon's watches without end, of all kinds or of some; their gap is in events."""
-    kinds = {kind: weight for kind, weight in WATCH.items() if kind in (only or WATCH)}
-    return _faults(dice(seed, f"watch-{daemon}"), kinds, 15.0)
+    return _faults(dice(seed, f"watch-{daemon}"), some(WATCH, only), 15.0)
 
 
 def _faults(rolls: random.Random, kinds: dict[str, int], mean_gap: float) -> Iterator[Fault]:

@@ -99,7 +99,7 @@ class Trouble:
             "kill-guard": self._kill_guard,
             "kill-ansible": lambda f: self._kill_playbook(f, worker=False),
             "kill-worker": lambda f: self._kill_playbook(f, worker=True),
-            "kill-ssh": self._kill_ssh,
+            "kill-ssh": lambda f: self._kill_one(f, lambda w: w[0].startswith("ssh:") or w[0].endswith("ssh")),
             "kill-module": self._kill_module,
             "restart-sshd-sessions": self._end_sessions,
             "hang-host": self._hang,
@@ -159,19 +159,22 @@ class Trouble:
 
     # -- processes of runs
 
+    def _one(self, fault: Fault, is_one: Callable[[list[str]], bool]) -> int | None:
+        found = sorted(pid for pid, words in processes() if words[0] and is_one(words))
+        return found[fault.pick % len(found)] if found else None
+
+    def _kill_one(self, fault: Fault, is_one: Callable[[list[str]], bool]) -> bool:
+        pid = self._one(fault, is_one)
+        return pid is not None and kill(pid)
+
     def _kill_guard(self, fault: Fault) -> bool:
         """Kill the process between a reconciler and its ansible-playbook: all of the run has to end with it."""
-        found = sorted(pid for pid, words in processes() if any(word.endswith("/guard.py") for word in words))
-        chosen = found[fault.pick % len(found)] if found else 0
-        run = verdict.run_of(chosen) if chosen else ""
-        if not chosen or not kill(chosen):
+        pid = self._one(fault, lambda words: any(word.endswith("/guard.py") for word in words))
+        run = verdict.run_of(pid) if pid is not None else ""
+        if pid is None or not kill(pid):
             return False
-        self._ended({run} if run else set())
+        self._ended({run} - {""})
         return True
-
-    def _kill_ssh(self, fault: Fault) -> bool:
-        found = sorted(pid for pid, words in processes() if words[0].startswith("ssh:") or words[0].endswith("ssh"))
-        return bool(found) and kill(found[fault.pick % len(found)])
 
     def _kill_playbook(self, fault: Fault, *, worker: bool) -> bool:
         playbooks = {pid for pid, words in processes() if any(w.endswith("/ansible-playbook") for w in words[:2])}
